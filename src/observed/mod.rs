@@ -1,0 +1,414 @@
+//! What is: containers, networks, volumes, images and tasks, as plain data.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::desired::Role;
+use crate::resource::workspace::Protocol;
+use crate::resource::{ObjectRef, Uid};
+
+/// Docker's id of a container.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ContainerId(pub String);
+
+impl ContainerId {
+    /// The first twelve characters, as Docker shows them.
+    pub fn short(&self) -> &str {
+        self.0.get(..12).unwrap_or(&self.0)
+    }
+}
+
+/// Whose a container, network or volume is, read from its labels and confirmed by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The object.
+    pub object: ObjectRef,
+    /// Which life of it.
+    pub uid: Uid,
+    /// What it is for.
+    pub role: Role,
+    /// The service's name.
+    pub service: Option<String>,
+    /// The place that its name says.
+    pub slot: Slot,
+    /// `dockmaster.spec-hash`; empty for networks and volumes.
+    pub hash: String,
+    /// `dockmaster.generation` at its creation.
+    pub generation: u64,
+    /// `dockmaster.created`: when the object was admitted.
+    pub created: Timestamp,
+}
+
+/// The place that a container's name says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Slot {
+    /// The final name.
+    Current,
+    /// `..._next`: a replacement that is not finished.
+    Next,
+    /// `..._copy`: the live pass of a volume copy.
+    Copy,
+    /// `..._delta`: the last pass of a volume copy, while the source is still.
+    Delta,
+}
+
+/// One container.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Container {
+    /// Docker's id.
+    pub id: ContainerId,
+    /// Docker's name, without the slash.
+    pub name: String,
+    /// Whose it is; `None`: not ours.
+    pub owner: Option<Identity>,
+    /// What it does.
+    pub state: State,
+    /// The image as it was asked for.
+    pub image: String,
+    /// The id of that image.
+    pub image_id: String,
+    /// Network name to network id, as the container holds it.
+    pub networks: BTreeMap<String, String>,
+    /// All labels.
+    pub labels: BTreeMap<String, String>,
+    /// Published ports: address, host port, container port, protocol. Only while it runs.
+    pub ports: Vec<(String, u16, u16, Protocol)>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// What only an inspect says; read once per (id, last event), never per resync.
+    pub details: Option<Details>,
+}
+
+impl Container {
+    /// Running, paused or restarting: it holds its ports and addresses.
+    pub fn is_active(&self) -> bool {
+        match self.state {
+            State::Running(_) | State::Paused | State::Restarting => true,
+            State::Created | State::Exited { .. } | State::Removing | State::Dead => false,
+        }
+    }
+
+    /// The slot, for one of ours.
+    pub fn slot(&self) -> Option<Slot> {
+        self.owner.as_ref().map(|owner| owner.slot)
+    }
+}
+
+/// What a container does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// Made and not started.
+    Created,
+    /// Running.
+    Running(HealthState),
+    /// Paused.
+    Paused,
+    /// Between two runs, by Docker's restart policy.
+    Restarting,
+    /// Ended.
+    Exited {
+        /// Its exit code.
+        code: i64,
+    },
+    /// Going.
+    Removing,
+    /// Docker failed to remove it.
+    Dead,
+}
+
+/// What Docker says of the health of a running container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HealthState {
+    /// It has no check.
+    None,
+    /// Not known yet.
+    Starting,
+    /// Healthy.
+    Healthy,
+    /// Unhealthy.
+    Unhealthy,
+}
+
+impl State {
+    /// Docker's word.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            State::Created => "created",
+            State::Running(_) => "running",
+            State::Paused => "paused",
+            State::Restarting => "restarting",
+            State::Exited { .. } => "exited",
+            State::Removing => "removing",
+            State::Dead => "dead",
+        }
+    }
+}
+
+/// What only an inspect says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Details {
+    /// When it was last started; `None`: never.
+    pub started: Option<Timestamp>,
+    /// When it last ended.
+    pub finished: Option<Timestamp>,
+    /// The exit code of the last run.
+    pub exit_code: i64,
+    /// Whether the kernel killed it for want of memory.
+    pub oom_killed: bool,
+    /// Docker's error of the last start.
+    pub error: String,
+    /// How often Docker restarted it.
+    pub restarts: u64,
+    /// Process id on the host, 0 when it does not run.
+    pub pid: i64,
+    /// Memory limit in bytes, 0 for none.
+    pub memory: u64,
+    /// Memory and swap together.
+    pub memory_swap: i64,
+    /// CPUs in billionths, 0 for none.
+    pub nano_cpus: i64,
+    /// Limit of processes; 0 or -1 for none.
+    pub pids: i64,
+    /// Docker's word for the restart policy.
+    pub restart: String,
+    /// Network name to aliases.
+    pub aliases: BTreeMap<String, Vec<String>>,
+    /// Environment as `NAME=value`.
+    pub env: Vec<String>,
+    /// Command.
+    pub command: Vec<String>,
+    /// Names of anonymous volumes and the paths at which an image declared them.
+    pub anonymous_volumes: BTreeMap<String, String>,
+    /// Names of all volumes mounted.
+    pub volumes: BTreeSet<String>,
+}
+
+/// One network of a bridge kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Docker's id; names need not be unique.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Whose it is; for a namespace's network the object is the Namespace.
+    pub owner: Option<NetworkOwner>,
+    /// Its subnets in CIDR notation.
+    pub subnets: Vec<String>,
+    /// Its driver.
+    pub driver: String,
+}
+
+/// Whose a network is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkOwner {
+    /// The workspace, the preview or the namespace.
+    pub object: ObjectRef,
+    /// The uid; a namespace has none.
+    pub uid: Option<Uid>,
+}
+
+/// One volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// Whose it is; `None`: not ours.
+    pub owner: Option<VolumeOwner>,
+    /// Its driver.
+    pub driver: String,
+    /// Its options; ours have none.
+    pub options: BTreeMap<String, String>,
+}
+
+/// Whose a volume is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeOwner {
+    /// The workspace or preview, or the namespace of a shared one.
+    pub object: ObjectRef,
+    /// The uid; a namespace has none.
+    pub uid: Option<Uid>,
+    /// The name in the spec.
+    pub volume: String,
+    /// `dockmaster.expired`: this empty volume keeps the tombstone of an expired preview.
+    pub expired_marker: bool,
+}
+
+/// Work that outlives a reconcile is a fact of the world, like a container. A crash loses it, and it is begun again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum TaskKey {
+    /// A pull of this reference.
+    Pull(String),
+    /// The making of the helper image.
+    Helper,
+    /// A hook in a container, by its field name.
+    Hook(ContainerId, String),
+    /// The idle check in a container.
+    IdleCheck(ContainerId),
+    /// The idle warning in a container.
+    IdleWarn(ContainerId),
+    /// An activity sample of a container.
+    Sample(ContainerId),
+    /// The last lines of a container's log.
+    Tail(ContainerId),
+    /// A health test that the operator runs itself in the start period.
+    Probe(ContainerId),
+}
+
+/// How a task is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskState {
+    /// Under way.
+    Running {
+        /// Since when.
+        since: Timestamp,
+        /// For people: `pulling 34 %`.
+        progress: String,
+    },
+    /// Finished.
+    Done {
+        /// When.
+        at: Timestamp,
+        /// What it found.
+        result: TaskResult,
+    },
+    /// Failed.
+    Failed {
+        /// When.
+        at: Timestamp,
+        /// How often in a row.
+        attempts: u32,
+        /// Why.
+        error: String,
+    },
+}
+
+/// What a task found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskResult {
+    /// Nothing to report.
+    Done,
+    /// A command ended with this code and these last lines.
+    Exit {
+        /// Exit code.
+        code: i64,
+        /// The end of its output.
+        output: String,
+    },
+    /// An activity sample.
+    Sample {
+        /// Bytes sent since the container started.
+        sent: u64,
+        /// Commands of open exec sessions that are not ours: `(id, command)`.
+        execs: Vec<(String, Vec<String>)>,
+    },
+    /// Log lines.
+    Tail(String),
+}
+
+/// Everything seen of one engine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct World {
+    /// The engine's id; empty: nothing was listed yet.
+    pub engine: String,
+    /// When it was last listed in full.
+    pub listed: Option<Timestamp>,
+    /// All containers of this engine, others' too (their names and ports matter).
+    pub containers: BTreeMap<ContainerId, Container>,
+    /// Container names to ids.
+    pub names: BTreeMap<String, ContainerId>,
+    /// Our containers by object.
+    pub of: BTreeMap<ObjectRef, BTreeSet<ContainerId>>,
+    /// All networks by id.
+    pub networks: BTreeMap<String, Network>,
+    /// All volumes by name.
+    pub volumes: BTreeMap<String, Volume>,
+    /// Image references to ids; the id itself is a key too.
+    pub images: BTreeMap<String, String>,
+    /// The id of the helper image, when it exists.
+    pub helper: Option<String>,
+    /// Long work.
+    pub tasks: BTreeMap<TaskKey, TaskState>,
+}
+
+impl World {
+    /// The containers of one object, by id.
+    pub fn of(&self, object: &ObjectRef) -> impl Iterator<Item = &Container> {
+        self.of.get(object).into_iter().flatten().filter_map(|id| self.containers.get(id))
+    }
+
+    /// Adds or exchanges one container and keeps the index right.
+    pub fn insert(&mut self, container: Container) {
+        self.remove(&container.id);
+        if let Some(owner) = &container.owner {
+            self.of.entry(owner.object.clone()).or_default().insert(container.id.clone());
+        }
+        self.names.insert(container.name.clone(), container.id.clone());
+        self.containers.insert(container.id.clone(), container);
+    }
+
+    /// Forgets one container.
+    pub fn remove(&mut self, id: &ContainerId) {
+        let Some(gone) = self.containers.remove(id) else { return };
+        if self.names.get(&gone.name) == Some(id) {
+            self.names.remove(&gone.name);
+        }
+        if let Some(owner) = gone.owner
+            && let Some(ids) = self.of.get_mut(&owner.object)
+        {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.of.remove(&owner.object);
+            }
+        }
+    }
+
+    /// The networks of that name; Docker allows several.
+    pub fn networks_named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Network> {
+        self.networks.values().filter(move |network| network.name == name)
+    }
+
+    /// The container of that name.
+    pub fn container_named(&self, name: &str) -> Option<&Container> {
+        self.names.get(name).and_then(|id| self.containers.get(id))
+    }
+
+    /// The id of an image, by reference (`:latest` implied) or id.
+    pub fn image(&self, reference: &str) -> Option<&String> {
+        self.images.get(reference).or_else(|| self.images.get(&format!("{reference}:latest")))
+    }
+}
+
+/// What was seen of one object, to be merged into a [`World`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Glimpse {
+    /// The object's containers, all of them; those missing are gone.
+    pub containers: Vec<Container>,
+    /// All networks of the engine.
+    pub networks: Vec<Network>,
+    /// The object's volumes, all of them; those missing are gone.
+    pub volumes: Vec<Volume>,
+    /// The id of the helper image, when it exists.
+    pub helper: Option<String>,
+}
+
+impl World {
+    /// Puts what was just seen of one object in the place of what was known of it.
+    pub fn merge(&mut self, object: &ObjectRef, glimpse: Glimpse) {
+        let known: Vec<ContainerId> = self.of.get(object).into_iter().flatten().cloned().collect();
+        for id in known {
+            self.remove(&id);
+        }
+        for container in glimpse.containers {
+            self.insert(container);
+        }
+        self.networks = glimpse.networks.into_iter().map(|network| (network.id.clone(), network)).collect();
+        self.volumes.retain(|_, volume| volume.owner.as_ref().is_none_or(|owner| owner.object != *object));
+        for volume in glimpse.volumes {
+            self.volumes.insert(volume.name.clone(), volume);
+        }
+        self.helper = glimpse.helper;
+    }
+}

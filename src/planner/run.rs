@@ -1,0 +1,1 @@
+//! Whether it runs: the declared state, idle, lifetime, hours and quota, all from facts.

@@ -1,0 +1,107 @@
+//! Where specs live: the port, and what a source says. `parse` is the only YAML reader, `splice` the only YAML writer.
+//!
+//! **Invariant:** a source that fails never says that something is gone. `Gone` is said only of a listing that was complete, of the same
+//! root, at rest, and seen twice.
+
+pub mod directory;
+pub mod parse;
+pub mod render;
+pub mod schema;
+pub mod sink;
+pub mod splice;
+pub mod validate;
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+
+use crate::resource::{ObjectRef, Origin, Resource};
+
+/// A good document.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// What it says; the namespace is filled in.
+    pub resource: Resource,
+    /// Where it is.
+    pub origin: Origin,
+    /// SHA-256 in hexadecimal over its `spec`, labels and annotations in canonical form; comments, order and `status` do not count.
+    pub digest: String,
+    /// Its text, without `status`.
+    pub text: String,
+    /// The directory of its file, absolute: what relative host paths start from.
+    pub directory: std::path::PathBuf,
+}
+
+/// What a source says: a list, then a watch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SourceEvent {
+    /// A listing begins; what was said before is void when it is done.
+    Init,
+    /// One document of the listing.
+    InitApply(Box<Item>),
+    /// The listing is complete. `blocked` are files that cannot be read or parsed, with what they held when last good.
+    InitDone,
+    /// A document is new or changed.
+    Apply(Box<Item>),
+    /// These documents are gone, all noticed at once; the listing was complete and agreed twice.
+    Gone(Vec<(ObjectRef, Origin)>),
+    /// A file or document cannot be used. What it held when it was last good stays in force.
+    Invalid {
+        /// Where.
+        origin: Origin,
+        /// The objects last seen in it, now shielded from deletion; empty when that is not known.
+        shields: Vec<ObjectRef>,
+        /// What the file says now, rendered with `path:line:column:` and carets; empty: it is good again.
+        errors: Vec<String>,
+    },
+    /// The whole source cannot be trusted now; nothing of it may be deleted. The text says why and what to do.
+    Unhealthy(String),
+    /// It can be trusted again.
+    Healthy,
+}
+
+/// A change to exactly one document.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Edit {
+    /// Sets a value, by the path of its keys; makes missing mappings on the way.
+    Set {
+        /// `["spec", "state"]`.
+        path: Vec<String>,
+        /// The value; `None` removes the key.
+        value: Option<serde_json::Value>,
+    },
+    /// Removes the document, and the file with its last.
+    Remove,
+    /// Puts a whole document in its place, or at a new one; comments of the old go.
+    Put(String),
+}
+
+/// A source failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The edit cannot be made without harming the file; the text says which edit to make by hand.
+    #[error("{0}")]
+    Refused(String),
+    /// The file system failed.
+    #[error("cannot {doing} {path}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Where specs live.
+pub trait SpecSource: Send + Sync {
+    /// Its name, as in `Origin::source`.
+    fn name(&self) -> &str;
+    /// A list, then a watch, for ever.
+    fn events(&self) -> BoxStream<'static, SourceEvent>;
+    /// Looks again now (a timer, or a command).
+    fn rescan(&self);
+    /// Changes one document; `at` says where it is, `None`: it is new.
+    fn edit<'a>(&'a self, object: &'a ObjectRef, at: Option<&'a Origin>, edit: Edit) -> BoxFuture<'a, Result<Origin, SourceError>>;
+}
