@@ -7,6 +7,7 @@ pub mod directory;
 pub mod parse;
 pub mod render;
 pub mod schema;
+pub mod select;
 pub mod sink;
 pub mod splice;
 pub mod validate;
