@@ -25,3 +25,6 @@ pub mod state;
 pub mod status;
 
 pub mod helper;
+
+pub mod config;
+pub mod http;
