@@ -1,1 +1,4 @@
-//! .
+//! The Docker adapter: the only place that knows bollard.
+
+pub mod connect;
+pub mod error;

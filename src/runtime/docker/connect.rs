@@ -1,0 +1,160 @@
+//! The way to an engine: where it is, whether it may be used, and what it is.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bollard::{API_DEFAULT_VERSION, Docker};
+
+use super::error::{classify, within};
+use crate::runtime::{Error, Refusal};
+
+/// Where an engine answers when nothing says otherwise.
+pub const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
+/// The oldest Engine API that dockmaster speaks: Docker 20.10.
+pub const OLDEST_API: (u16, u16) = (1, 41);
+
+/// Longer than any single reply may take to begin; calls carry shorter limits of their own.
+const REPLY_SECONDS: u64 = 120;
+const HELLO: Duration = Duration::from_secs(10);
+
+/// An engine that answered, and is one that dockmaster can use. Cheap to clone; every call opens its own connection.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// The Engine API.
+    pub docker: Docker,
+    /// Where it is: `unix:///var/run/docker.sock`, `tcp://127.0.0.1:2375`.
+    pub host: String,
+    /// The engine's id at the time of the connection.
+    pub engine: String,
+    /// The newest Engine API version that it speaks.
+    pub api: (u16, u16),
+    /// Whether it runs on this host and in this host's network and process namespaces, so that `/proc` can be read and ports probed.
+    pub local: bool,
+}
+
+/// Connects to `host`, else to what `DOCKER_HOST` names, else to [`DEFAULT_HOST`].
+///
+/// # Errors
+/// `Transient` when nothing answers; `Rejected` for an address that may not be used, and for an engine that is too old.
+pub async fn connect(host: Option<&str>) -> Result<Client, Error> {
+    let from_environment = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+    let host = host.map(str::to_owned).or(from_environment).unwrap_or_else(|| DEFAULT_HOST.to_owned());
+    let docker = open(&host)?;
+    let version = within(HELLO, docker.version()).await.map_err(|error| unreachable(&host, &error))?;
+    let info = within(HELLO, docker.info()).await.map_err(|error| unreachable(&host, &error))?;
+    let api = version.api_version.as_deref().and_then(parse_api).unwrap_or_default();
+    if api < OLDEST_API {
+        return Err(refused(format!(
+            "the engine at {host} is Docker {} with API {}.{}; dockmaster needs API {}.{} (Docker 20.10) or newer: upgrade the engine",
+            version.version.unwrap_or_default(),
+            api.0,
+            api.1,
+            OLDEST_API.0,
+            OLDEST_API.1
+        )));
+    }
+    let here = rustix::system::uname();
+    let same_host = info.name.as_deref().is_some_and(|name| here.nodename().to_str() == Ok(name))
+        && info.kernel_version.as_deref().is_some_and(|kernel| here.release().to_str() == Ok(kernel));
+    let near = host.starts_with("unix://") || tcp_host(&host).is_some_and(is_loopback);
+    Ok(Client { docker, engine: info.id.unwrap_or_default(), api, local: near && same_host, host })
+}
+
+fn open(host: &str) -> Result<Docker, Error> {
+    if host.starts_with("unix://") {
+        return Docker::connect_with_unix(host, REPLY_SECONDS, API_DEFAULT_VERSION).map_err(|error| unreachable(host, &classify(error)));
+    }
+    let Some(name) = tcp_host(host) else {
+        return Err(refused(format!("cannot use the engine address `{host}`: write `unix:///path` or `tcp://host:port`")));
+    };
+    let tls = std::env::var("DOCKER_TLS_VERIFY").is_ok_and(|value| !value.is_empty()) || host.starts_with("https://");
+    if tls {
+        let certificates = certificates()?;
+        let file = |name: &str| certificates.join(name);
+        return Docker::connect_with_ssl(host, &file("key.pem"), &file("cert.pem"), &file("ca.pem"), REPLY_SECONDS, API_DEFAULT_VERSION)
+            .map_err(|error| refused(format!("cannot use TLS for {host} with the certificates in {}: {error}", certificates.display())));
+    }
+    if !is_loopback(name) {
+        return Err(refused(format!(
+            "{host} is another machine, and without TLS anyone on the way could become root there: set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH, \
+             or forward its socket with `ssh -L /tmp/docker.sock:/var/run/docker.sock {name}` and use unix:///tmp/docker.sock"
+        )));
+    }
+    Docker::connect_with_http(host, REPLY_SECONDS, API_DEFAULT_VERSION).map_err(|error| unreachable(host, &classify(error)))
+}
+
+/// `DOCKER_CERT_PATH`, else `~/.docker`, as for the docker command line.
+fn certificates() -> Result<PathBuf, Error> {
+    let from_environment = std::env::var_os("DOCKER_CERT_PATH").filter(|path| !path.is_empty()).map(PathBuf::from);
+    from_environment
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".docker")))
+        .ok_or_else(|| refused("TLS is asked for, and neither DOCKER_CERT_PATH nor HOME is set: set DOCKER_CERT_PATH".to_owned()))
+}
+
+/// The host of a TCP address, without brackets.
+fn tcp_host(address: &str) -> Option<&str> {
+    let rest = ["tcp://", "http://", "https://"].iter().find_map(|scheme| address.strip_prefix(scheme))?;
+    let authority = rest.split('/').next().unwrap_or(rest);
+    let host = match authority.strip_prefix('[') {
+        Some(bracketed) => bracketed.split(']').next()?,
+        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
+    };
+    (!host.is_empty()).then_some(host)
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// `1.41` as numbers.
+fn parse_api(text: &str) -> Option<(u16, u16)> {
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+fn unreachable(host: &str, error: &Error) -> Error {
+    Error::Transient(format!("no Docker engine answers at {host}: {error}; is it running, and may this user open its socket?"))
+}
+
+fn refused(message: String) -> Error {
+    Error::Rejected { reason: Refusal::Other, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_addresses() {
+        for (address, host) in [
+            ("tcp://127.0.0.1:2375", Some("127.0.0.1")),
+            ("tcp://[::1]:2375/", Some("::1")),
+            ("http://localhost", Some("localhost")),
+            ("https://build.example.com:2376", Some("build.example.com")),
+            ("ssh://me@there", None),
+            ("tcp://", None),
+        ] {
+            assert_eq!(tcp_host(address), host, "{address}");
+        }
+        assert!(is_loopback("127.8.8.8") && is_loopback("::1") && is_loopback("localhost"));
+        assert!(!is_loopback("localhost.example.com") && !is_loopback("10.0.0.1"));
+    }
+
+    #[test]
+    fn api_versions_compare_as_numbers() {
+        assert!(parse_api("1.9") < parse_api("1.41"));
+        assert_eq!(parse_api("1.51"), Some((1, 51)));
+        assert_eq!(parse_api("new"), None);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_may_not_be_used_is_refused_with_a_way_out() {
+        for (address, way_out) in [("ssh://me@there", "unix:///path"), ("tcp://192.0.2.1:2375", "DOCKER_CERT_PATH")] {
+            let Err(Error::Rejected { message, .. }) = connect(Some(address)).await else { panic!("{address} was not refused") };
+            assert!(message.contains(way_out), "{message}");
+        }
+        let absent = connect(Some("unix:///nonexistent/docker.sock")).await;
+        assert!(matches!(absent, Err(Error::Transient(ref message)) if message.contains("/nonexistent/docker.sock")), "{absent:?}");
+    }
+}
