@@ -5,6 +5,7 @@
 //! **Invariant:** (kind, namespace, name) is the key of an object; cluster kinds have no namespace.
 
 pub mod condition;
+pub mod hours;
 pub mod preview;
 pub mod quantity;
 pub mod status;
