@@ -4,12 +4,15 @@
 //! root, at rest, and seen twice.
 
 pub mod directory;
+pub mod item;
 pub mod parse;
 pub mod render;
 pub mod schema;
 pub mod select;
 pub mod sink;
 pub mod splice;
+pub mod structure;
+pub mod tree;
 pub mod validate;
 
 use futures::future::BoxFuture;
