@@ -3,6 +3,7 @@
 //! **Invariant:** pure. The same inputs give the same `Intent`, byte for byte, so that the hash in a label can be compared.
 
 pub mod builtin;
+pub mod copy;
 pub mod hash;
 pub mod lower;
 pub mod merge;

@@ -46,6 +46,8 @@ pub const EXPIRES: &str = "dockmaster.expires";
 pub const VOLUME: &str = "dockmaster.volume";
 /// On the empty volume that keeps the tombstone of an expired preview: when it expired, RFC 3339.
 pub const EXPIRED: &str = "dockmaster.expired";
+/// The uid of the workspace that a copy helper keeps still.
+pub const SOURCE: &str = "dockmaster.source";
 
 /// Whether the text can be the id of an installation: 1 to 16 lower-case letters and digits.
 pub fn is_installation_id(text: &str) -> bool {

@@ -91,24 +91,7 @@ async fn timed(effects: &dyn Effects, index: usize, operation: &Operation, targe
 
 /// The node that makes the operation's target.
 fn made(operation: &Operation) -> Option<usize> {
-    let target = match operation {
-        Operation::Start(target) | Operation::Remove(target) | Operation::Pause(target) | Operation::Unpause(target) => target,
-        Operation::Stop { target, .. }
-        | Operation::Rename { target, .. }
-        | Operation::Update { target, .. }
-        | Operation::Connect { target, .. }
-        | Operation::Disconnect { target, .. } => target,
-        Operation::EnsureNetwork { .. }
-        | Operation::RemoveNetwork { .. }
-        | Operation::EnsureVolume { .. }
-        | Operation::RemoveVolume { .. }
-        | Operation::Create { .. }
-        | Operation::Begin(..)
-        | Operation::Forget(_)
-        | Operation::Record(_)
-        | Operation::Release => return None,
-    };
-    match target {
+    match operation.container()? {
         Target::Made { node, .. } => Some(*node),
         Target::Existing { .. } => None,
     }

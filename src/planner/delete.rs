@@ -1,1 +1,118 @@
-//! .
+//! What becomes of an object that is not declared any more: containers, private network and leases go; the data waits in its tombstone.
+//!
+//! **Invariant:** a volume is removed only at the end of a tombstone, and only when the last good spec said so.
+
+use super::builder::target;
+use super::{Action, Cause, Operation, Plan, PlanInput, PlanNode, Verdict, WaitKey, Waiting};
+use crate::desired::Role;
+use crate::observed::{Container, Identity, Slot, State, TaskKey};
+use crate::resource::quantity::Duration;
+use crate::resource::status::{Next, NextAction, Phase};
+use crate::resource::{Reason, Truth};
+use crate::state::{Consent, Tombstone};
+
+/// How long a container that is deleted may take to end.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Plans the end of an object.
+pub fn plan(input: &PlanInput<'_>, tombstone: &Tombstone) -> Plan {
+    let mut plan = Plan::idle(Verdict::new(Phase::Deleting, Truth::False, Reason::Deleting, "it is being deleted; its data is kept"));
+    let cause = Cause::new("document", "declared", "gone");
+    let containers: Vec<(&Container, &Identity)> =
+        input.world.of(input.object).filter_map(|c| c.owner.as_ref().filter(|o| o.uid == tombstone.uid).map(|o| (c, o))).collect();
+    let removed = remove_containers(&mut plan, &containers, &cause);
+    let networks: Vec<_> = input
+        .world
+        .networks
+        .values()
+        .filter(|n| n.owner.as_ref().is_some_and(|o| o.object == *input.object && o.uid.as_ref() == Some(&tombstone.uid)))
+        .collect();
+    let mut cleared = removed.clone();
+    for network in networks {
+        let operation = Operation::RemoveNetwork { id: network.id.clone(), name: network.name.clone() };
+        cleared.push(push(&mut plan, operation, Action::Delete, &cause, removed.clone()));
+    }
+    if !plan.nodes.is_empty() {
+        push(&mut plan, Operation::ReleaseLeases, Action::None, &cause, cleared);
+        plan.verdict.reconciling = true;
+        return plan;
+    }
+    if tombstone.purge || input.now >= tombstone.until {
+        end(input, tombstone, &mut plan);
+    } else {
+        let why = match tombstone.consent {
+            Consent::DeleteInSpec => "the tombstone ends and the data goes (deletionPolicy: Delete)",
+            Consent::None | Consent::PreviewCopy => "the tombstone ends; the volumes stay and are listed by `dockmaster orphans`",
+        };
+        plan.next = Some(Next { action: NextAction::Purge, at: tombstone.until, why: why.to_owned() });
+        plan.recheck = Some(tombstone.until);
+        plan.verdict.message = "deleted; `dockmaster undelete` brings it back with its data".to_owned();
+    }
+    plan
+}
+
+/// Main first, then services; helpers too. Gives the nodes after which all are gone.
+fn remove_containers(plan: &mut Plan, containers: &[(&Container, &Identity)], cause: &Cause) -> Vec<usize> {
+    let mut mains = Vec::new();
+    let mut removed = Vec::new();
+    let (main, others): (Vec<_>, Vec<_>) = containers.iter().partition(|(_, owner)| owner.role == Role::Main && owner.slot != Slot::Copy);
+    for (container, owner) in main.into_iter().chain(others) {
+        if container.state == State::Removing {
+            plan.waiting.push(Waiting { on: WaitKey::Container(container.id.clone()), until: None, reason: format!("{} to be gone", container.name) });
+            continue;
+        }
+        let mut after = if owner.role == Role::Main { Vec::new() } else { mains.clone() };
+        if container.state == State::Paused {
+            after = vec![push(plan, Operation::Unpause(target(container, owner)), Action::Delete, cause, after)];
+        }
+        if container.is_active() {
+            after = vec![push(plan, Operation::Stop { target: target(container, owner), grace: GRACE }, Action::Delete, cause, after)];
+            if owner.role == Role::Main {
+                mains.extend(after.clone());
+            }
+        }
+        removed.push(push(plan, Operation::Remove(target(container, owner)), Action::Delete, cause, after));
+        plan.nodes.extend(forget_tasks(container, cause));
+    }
+    removed
+}
+
+/// Outcomes of tasks in a container that goes are of no use any more.
+fn forget_tasks(container: &Container, cause: &Cause) -> Option<PlanNode> {
+    let operation = Operation::Forget(TaskKey::Sample(container.id.clone()));
+    Some(PlanNode { operation, action: Action::None, cause: cause.clone(), depends_on: Vec::new() })
+}
+
+/// The tombstone has ended: volumes by the owner's word, then the record itself.
+fn end(input: &PlanInput<'_>, tombstone: &Tombstone, plan: &mut Plan) {
+    let cause = Cause::new("tombstone", "kept", if tombstone.purge { "purged" } else { "ended" });
+    let volumes: Vec<_> = input
+        .world
+        .volumes
+        .values()
+        .filter(|v| v.owner.as_ref().is_some_and(|o| o.object == *input.object && o.uid.as_ref() == Some(&tombstone.uid)))
+        .collect();
+    let mut after = Vec::new();
+    for volume in volumes {
+        let copy = input.object.kind == crate::resource::Kind::Preview;
+        let consent = if copy { Consent::PreviewCopy } else { tombstone.consent };
+        match consent {
+            Consent::DeleteInSpec | Consent::PreviewCopy => {
+                let operation = Operation::RemoveVolume { name: volume.name.clone(), uid: tombstone.uid.clone(), consent };
+                after.push(push(plan, operation, Action::Delete, &cause, Vec::new()));
+            }
+            Consent::None => {
+                plan.skipped.push(super::Skipped {
+                    op: format!("remove-volume {}", volume.name),
+                    why: "no consent in the spec: it stays, and `dockmaster orphans` lists it".to_owned(),
+                });
+            }
+        }
+    }
+    push(plan, Operation::Release, Action::Delete, &cause, after);
+}
+
+fn push(plan: &mut Plan, operation: Operation, action: Action, cause: &Cause, depends_on: Vec<usize>) -> usize {
+    plan.nodes.push(PlanNode { operation, action, cause: cause.clone(), depends_on });
+    plan.nodes.len() - 1
+}

@@ -3,15 +3,20 @@
 //! **Invariant:** no IO, no clock, no randomness, no logging, no hash map. The same input gives the same plan.
 //! **Invariant:** an empty plan means that nothing needs to be done now; `waiting` and `next` say what comes.
 
+pub mod builder;
 pub mod check;
+pub mod container;
 pub mod delete;
-pub mod expiry;
+pub mod hooks;
 pub mod hours;
 pub mod idle;
+pub mod image;
 pub mod network;
 pub mod operation;
 pub mod preview;
 pub mod print;
+pub mod readiness;
+pub mod replace;
 pub mod run;
 pub mod volume;
 pub mod workload;
@@ -24,7 +29,7 @@ use crate::resource::status::{Next, Phase};
 use crate::resource::{Condition, ObjectRef, Reason, Truth};
 use crate::state::Facts;
 
-pub use operation::{Action, Cause, Operation, PlanNode, Skipped, Target, Task};
+pub use operation::{Action, Cause, Operation, PlanItem, PlanNode, Skipped, Target, Task};
 
 /// Everything that a plan depends on, as values.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +84,8 @@ impl Capabilities {
 pub struct Plan {
     /// Operations as a graph: a node runs when all it depends on are done.
     pub nodes: Vec<PlanNode>,
+    /// The fields that differ from what was applied, old and new.
+    pub changes: Vec<Cause>,
     /// Operations that were considered and left, with the reason.
     pub skipped: Vec<Skipped>,
     /// Why nothing more can be done now.
@@ -94,7 +101,7 @@ pub struct Plan {
 impl Plan {
     /// A plan that does nothing, with that verdict.
     pub fn idle(verdict: Verdict) -> Self {
-        Self { nodes: Vec::new(), skipped: Vec::new(), waiting: Vec::new(), next: None, recheck: None, verdict }
+        Self { nodes: Vec::new(), changes: Vec::new(), skipped: Vec::new(), waiting: Vec::new(), next: None, recheck: None, verdict }
     }
 
     /// Whether there is nothing to do now.
@@ -163,7 +170,6 @@ pub enum WaitKey {
 }
 
 /// Makes the plan for one object.
-#[cfg(any())]
 pub fn plan(input: &PlanInput<'_>) -> Plan {
     match input.intent {
         Intent::Hold(condition) => run::hold(input, condition),

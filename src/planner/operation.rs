@@ -135,7 +135,9 @@ pub enum Operation {
     Forget(TaskKey),
     /// Writes a durable fact about the object into the ledger.
     Record(Fact),
-    /// Gives back ports, subnets and all facts of the object: its tombstone has ended.
+    /// Gives back ports and subnets: the containers are gone.
+    ReleaseLeases,
+    /// Forgets the object and all its facts: its tombstone has ended.
     Release,
 }
 
@@ -260,6 +262,7 @@ impl Operation {
             },
             Operation::Forget(_) => "forget",
             Operation::Record(_) => "record",
+            Operation::ReleaseLeases => "release-leases",
             Operation::Release => "release",
         }
     }
@@ -280,14 +283,41 @@ impl Operation {
                 TaskKey::IdleCheck(id) | TaskKey::IdleWarn(id) | TaskKey::Sample(id) | TaskKey::Tail(id) | TaskKey::Probe(id) => id.short().to_owned(),
             },
             Operation::Record(fact) => fact.name().to_owned(),
-            Operation::Release => "leases and facts".to_owned(),
+            Operation::ReleaseLeases => "ports and subnets".to_owned(),
+            Operation::Release => "facts".to_owned(),
+        }
+    }
+
+    /// The container that it acts on, if it acts on one that exists or is made by an earlier node.
+    pub fn container(&self) -> Option<&Target> {
+        match self {
+            Operation::Start(target) | Operation::Remove(target) | Operation::Pause(target) | Operation::Unpause(target) => Some(target),
+            Operation::Stop { target, .. }
+            | Operation::Rename { target, .. }
+            | Operation::Update { target, .. }
+            | Operation::Connect { target, .. }
+            | Operation::Disconnect { target, .. } => Some(target),
+            Operation::EnsureNetwork { .. }
+            | Operation::RemoveNetwork { .. }
+            | Operation::EnsureVolume { .. }
+            | Operation::RemoveVolume { .. }
+            | Operation::Create { .. }
+            | Operation::Begin(..)
+            | Operation::Forget(_)
+            | Operation::Record(_)
+            | Operation::ReleaseLeases
+            | Operation::Release => None,
         }
     }
 
     /// Whether it changes anything in Docker.
     pub fn is_mutating(&self) -> bool {
         match self {
-            Operation::Begin(TaskKey::Sample(_) | TaskKey::Tail(_), _) | Operation::Forget(_) | Operation::Record(_) | Operation::Release => false,
+            Operation::Begin(TaskKey::Sample(_) | TaskKey::Tail(_), _)
+            | Operation::Forget(_)
+            | Operation::Record(_)
+            | Operation::ReleaseLeases
+            | Operation::Release => false,
             Operation::Begin(..)
             | Operation::EnsureNetwork { .. }
             | Operation::RemoveNetwork { .. }

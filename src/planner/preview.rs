@@ -1,1 +1,280 @@
-//! .
+//! A preview: its volumes copied once, then a workload like any other, until it expires. Expired, it never comes back by itself.
+//!
+//! The last pass of a copy runs while the source is still. Which containers were paused for it is told by the `..._delta` helper, which
+//! exists before the pause and goes after the thaw, so that a crash at any point leaves enough to thaw them.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+
+use super::builder::{Builder, target};
+use super::{Action, Cause, Operation, Plan, PlanInput, Target, Verdict, WaitKey, image, network, volume, workload};
+use crate::desired::{CopyWant, DesiredState, ImageWant, PreviewWant, Role, naming};
+use crate::observed::{Container, Identity, Slot, State};
+use crate::resource::preview::CopyMode;
+use crate::resource::quantity::Duration;
+use crate::resource::status::{Next, NextAction, Phase};
+use crate::resource::{ConditionType, Kind, Reason, Truth};
+use crate::state::{Consent, Fact};
+
+/// The longest that a source is kept still.
+const STILL: SignedDuration = SignedDuration::from_secs(30);
+
+/// Plans a preview.
+pub fn plan(input: &PlanInput<'_>, desired: &DesiredState) -> Plan {
+    let Some(preview) = &desired.preview else { return workload::plan(input, desired) };
+    if input.facts.expired.is_some() || input.now >= preview.expires_at {
+        return expired(input, desired, preview);
+    }
+    let mut b = Builder::new(input, desired);
+    b.next = Some(Next { action: NextAction::Expire, at: preview.expires_at, why: "the end of its lifetime".to_owned() });
+    b.recheck_at(preview.expires_at);
+    if !desired.fatal.is_empty() {
+        return workload::stalled(b);
+    }
+    let exists = b.container(None, Slot::Current).is_some();
+    if let Some(message) = input.standing.over_quota.as_ref().filter(|_| !exists) {
+        b.report(ConditionType::QuotaExceeded, message);
+        b.wait(WaitKey::Roster(input.object.ns().to_owned()), None, "room in the namespace's quota");
+        return b.finish(Verdict::new(Phase::Creating, Truth::False, Reason::QuotaExceeded, message));
+    }
+    match preview.copy.as_ref().filter(|_| input.facts.copied.is_none()) {
+        Some(copy) if !copy.volumes.is_empty() => copying(b, copy),
+        Some(_) | None => {
+            clear_helpers(&mut b);
+            workload::converge(b, Vec::new())
+        }
+    }
+}
+
+/// Makes the volumes and fills them.
+fn copying(mut b: Builder<'_>, copy: &CopyWant) -> Plan {
+    let desired = b.desired;
+    if !network::ensure(&mut b, &desired.networks) || !volume::ensure(&mut b, &desired.volumes) {
+        let first = b.conditions.last().map(|c| (c.reason, c.message.clone())).unwrap_or((Reason::Failed, String::new()));
+        return workload::impossible(b, first.0, &first.1);
+    }
+    let helpers: BTreeMap<Slot, (&Container, &Identity)> = b.ours().filter(|(_, o)| o.role == Role::Helper).map(|(c, o)| (o.slot, (c, o))).collect();
+    let failed = match helpers.get(&Slot::Copy) {
+        None => {
+            make_helper(&mut b, copy, Slot::Copy, true);
+            None
+        }
+        Some((container, owner)) => match container.state {
+            State::Created => {
+                b.push(Operation::Start(target(container, owner)), Action::Create, Cause::new("copy", "made", "running"), Vec::new());
+                None
+            }
+            State::Exited { code: 0 } => last_pass(&mut b, copy, (container, owner), helpers.get(&Slot::Delta).copied()),
+            State::Exited { code } => Some(format!("the copy of the volumes ended with exit code {code}")),
+            State::Running(_) | State::Paused | State::Restarting | State::Removing | State::Dead => {
+                b.wait(WaitKey::Container(container.id.clone()), None, "the volumes to be copied");
+                None
+            }
+        },
+    };
+    match failed {
+        Some(message) => {
+            let message = format!("{message}; `dockmaster restart` tries again");
+            if b.input.facts.restart_asked.is_some() {
+                retry(&mut b, &helpers);
+            }
+            b.report(ConditionType::CopyFailed, message.clone());
+            let mut verdict = Verdict::new(Phase::Error, Truth::False, Reason::CopyFailed, message);
+            verdict.stalled = b.nodes.is_empty();
+            b.finish(verdict)
+        }
+        None => {
+            let message = b.waiting.last().map_or_else(|| "the volumes are being copied".to_owned(), |w| format!("waiting for {}", w.reason));
+            let failed = b.conditions.iter().find(|c| c.type_ == ConditionType::HelperUnavailable).map(|c| c.message.clone());
+            let mut verdict = match failed {
+                Some(message) => Verdict::new(Phase::Creating, Truth::False, Reason::HelperUnavailable, message),
+                None => Verdict::new(Phase::Creating, Truth::False, Reason::Copying, message),
+            };
+            verdict.reconciling = true;
+            b.finish(verdict)
+        }
+    }
+}
+
+/// Makes the helper of one pass, after the volumes that it fills.
+fn make_helper(b: &mut Builder<'_>, copy: &CopyWant, slot: Slot, start: bool) {
+    let Some(main) = b.desired.main() else { return };
+    let spec = crate::desired::copy::container(main, copy, slot);
+    let Some(image_id) = image::resolve(b, &ImageWant::Helper) else { return };
+    let after = b.makers(copy.volumes.iter().map(|(_, to)| to.as_str()));
+    let name = spec.name.clone();
+    let cause = Cause::new("copy", "not copied", copy.source.short());
+    let operation = Operation::Create { spec: Box::new(spec), name: name.clone(), image_id };
+    let made = b.push(operation, Action::Create, cause.clone(), after);
+    if start {
+        b.push(Operation::Start(Target::Made { node: made, name }), Action::Create, cause, vec![made]);
+    }
+}
+
+/// The pass that copies what changed meanwhile, with the source kept still. Says why when it failed.
+fn last_pass(b: &mut Builder<'_>, copy: &CopyWant, live: (&Container, &Identity), delta: Option<(&Container, &Identity)>) -> Option<String> {
+    let sources: Vec<(&Container, &Identity)> = sources(b.input, copy);
+    let running: Vec<_> = sources.iter().filter(|(c, _)| matches!(c.state, State::Running(_))).copied().collect();
+    let paused: Vec<_> = sources.iter().filter(|(c, _)| c.state == State::Paused).copied().collect();
+    let cause = Cause::new("copy", "copied once", "copied");
+    let Some((container, owner)) = delta else {
+        if copy.mode == CopyMode::Live || (running.is_empty() && paused.is_empty()) {
+            copied(b, &[live], Vec::new());
+        } else {
+            make_helper(b, copy, Slot::Delta, false);
+        }
+        return None;
+    };
+    match container.state {
+        State::Created => {
+            let still = running.iter().map(|(c, o)| quiet(b, copy.mode, c, o, &cause)).collect();
+            b.push(Operation::Start(target(container, owner)), Action::Create, cause, still);
+            None
+        }
+        State::Running(_) => {
+            let limit = container.details.as_ref().and_then(|d| d.started).unwrap_or(b.input.now) + STILL;
+            if b.input.now < limit {
+                b.wait(WaitKey::Container(container.id.clone()), Some(limit), "the last part of the volumes to be copied");
+            } else {
+                // Its exit code is not 0, so that the next plan thaws the source and reports it.
+                b.push(
+                    Operation::Stop { target: target(container, owner), grace: Duration::from_secs(1) },
+                    Action::Stop,
+                    Cause::new("copy", "running", "over 30 s"),
+                    Vec::new(),
+                );
+            }
+            None
+        }
+        State::Exited { code } => {
+            let mut after: Vec<usize> =
+                paused.iter().map(|(c, o)| b.push(Operation::Unpause(target(c, o)), Action::Start, cause.clone(), Vec::new())).collect();
+            if copy.mode == CopyMode::Stop {
+                let stopped: Vec<_> = sources.iter().filter(|(c, _)| matches!(c.state, State::Exited { .. })).copied().collect();
+                after.extend(stopped.iter().map(|(c, o)| b.push(Operation::Start(target(c, o)), Action::Start, cause.clone(), Vec::new())));
+            }
+            if code == 0 {
+                copied(b, &[(container, owner), live], after);
+                return None;
+            }
+            (after.is_empty()).then(|| format!("the last part of the copy took over 30 s or failed (exit code {code})")).or_else(|| {
+                b.recheck_at(b.input.now + SignedDuration::from_secs(1));
+                None
+            })
+        }
+        State::Paused | State::Restarting | State::Removing | State::Dead => Some(format!("the helper of the copy is {}", container.state.as_str())),
+    }
+}
+
+fn quiet(b: &mut Builder<'_>, mode: CopyMode, container: &Container, owner: &Identity, cause: &Cause) -> usize {
+    let operation = match mode {
+        CopyMode::Pause | CopyMode::Live => Operation::Pause(target(container, owner)),
+        CopyMode::Stop => Operation::Stop { target: target(container, owner), grace: Duration::from_secs(10) },
+    };
+    b.push(operation, Action::Stop, cause.clone(), Vec::new())
+}
+
+/// Remembers the copy, then removes its helpers.
+fn copied(b: &mut Builder<'_>, helpers: &[(&Container, &Identity)], after: Vec<usize>) {
+    let cause = Cause::new("copy", "running", "copied");
+    let recorded = b.push(Operation::Record(Fact::Copied(b.input.now)), Action::None, cause.clone(), after);
+    for (container, owner) in helpers {
+        b.push(Operation::Remove(target(container, owner)), Action::Delete, cause.clone(), vec![recorded]);
+    }
+}
+
+fn retry(b: &mut Builder<'_>, helpers: &BTreeMap<Slot, (&Container, &Identity)>) {
+    let cause = Cause::new("restart", "asked", "copied again");
+    let removed = helpers.values().map(|(c, o)| b.push(Operation::Remove(target(c, o)), Action::Delete, cause.clone(), Vec::new())).collect();
+    b.push(Operation::Record(Fact::RestartDone), Action::None, cause, removed);
+}
+
+/// Helpers that a crash between "copied" and their removal left.
+fn clear_helpers(b: &mut Builder<'_>) {
+    let left: Vec<_> = b.ours().filter(|(_, owner)| owner.role == Role::Helper).collect();
+    for (container, owner) in left {
+        workload::remove(b, container, owner, Duration::from_secs(1), &Cause::new("copy", "copied", "helper not needed"), Vec::new());
+    }
+}
+
+/// The containers of the source.
+fn sources<'a>(input: &PlanInput<'a>, copy: &'a CopyWant) -> Vec<(&'a Container, &'a Identity)> {
+    input.world.of(&copy.source).filter_map(|c| c.owner.as_ref().filter(|o| o.uid == copy.source_uid && o.role != Role::Helper).map(|o| (c, o))).collect()
+}
+
+/// Whether a paused container is kept still by a copy that is younger than twice its limit.
+pub fn is_copied_from(b: &Builder<'_>, container: &Container) -> bool {
+    let Some(uid) = container.owner.as_ref().map(|owner| &owner.uid) else { return false };
+    helpers_of(b.input, uid).any(|helper| b.input.now.duration_since(helper.created) < STILL * 2)
+}
+
+/// Whether a pause was ours and its copy is over or too old: the source thaws itself.
+pub fn was_copied_from(b: &Builder<'_>, container: &Container) -> bool {
+    let Some(uid) = container.owner.as_ref().map(|owner| &owner.uid) else { return false };
+    helpers_of(b.input, uid).next().is_some() && !is_copied_from(b, container)
+}
+
+fn helpers_of<'a>(input: &PlanInput<'a>, source: &crate::resource::Uid) -> impl Iterator<Item = &'a Container> {
+    input
+        .world
+        .of
+        .iter()
+        .filter(|(object, _)| object.kind == Kind::Preview && object.namespace == input.object.namespace)
+        .flat_map(|(_, ids)| ids)
+        .filter_map(|id| input.world.containers.get(id))
+        .filter(move |c| {
+            c.owner.as_ref().is_some_and(|o| o.role == Role::Helper && o.slot == Slot::Delta) && c.labels.get(naming::SOURCE).is_some_and(|of| *of == source.0)
+        })
+}
+
+/// Everything goes but the marker, which goes at the end of its own time.
+fn expired(input: &PlanInput<'_>, desired: &DesiredState, preview: &PreviewWant) -> Plan {
+    let mut b = Builder::new(input, desired);
+    let cause = Cause::new("expiresAt", super::print::instant(preview.expires_at), "passed");
+    let mut recorded = Vec::new();
+    if input.facts.expired.is_none() {
+        recorded.push(b.push(Operation::Record(Fact::Expired(input.now)), Action::None, cause.clone(), Vec::new()));
+    }
+    let at = input.facts.expired.unwrap_or(input.now);
+    let over = at + preview.ttl_after_expired.0;
+    let installation = desired.main().and_then(|main| main.labels.get(naming::INSTALLATION)).cloned().unwrap_or_default();
+    let marker = naming::expired_marker(&installation, input.object);
+    let marked = input.world.volumes.contains_key(&marker);
+    if !marked && input.now < over {
+        let labels = naming::expired_marker_labels(&installation, input.object, &desired.uid, at);
+        recorded.push(b.push(Operation::EnsureVolume { name: marker.clone(), labels }, Action::Create, cause.clone(), recorded.clone()));
+    }
+    if let Some(copy) = &preview.copy {
+        let helped = b.ours().any(|(_, owner)| owner.slot == Slot::Delta);
+        for (container, owner) in sources(input, copy).into_iter().filter(|(c, _)| helped && c.state == State::Paused) {
+            recorded.push(b.push(Operation::Unpause(target(container, owner)), Action::Start, cause.clone(), Vec::new()));
+        }
+    }
+    let containers: Vec<_> = b.ours().collect();
+    let gone: Vec<usize> = containers.into_iter().map(|(c, o)| workload::remove(&mut b, c, o, Duration::from_secs(10), &cause, recorded.clone())).collect();
+    let mine = |owner: Option<&crate::resource::Uid>| owner == Some(&desired.uid);
+    for network in input.world.networks.values().filter(|n| n.owner.as_ref().is_some_and(|o| mine(o.uid.as_ref()))) {
+        b.push(Operation::RemoveNetwork { id: network.id.clone(), name: network.name.clone() }, Action::Delete, cause.clone(), gone.clone());
+    }
+    for volume in input.world.volumes.values() {
+        let Some(owner) = volume.owner.as_ref().filter(|o| mine(o.uid.as_ref())) else { continue };
+        if !owner.expired_marker || input.now >= over {
+            let operation = Operation::RemoveVolume { name: volume.name.clone(), uid: desired.uid.clone(), consent: Consent::PreviewCopy };
+            b.push(operation, Action::Delete, cause.clone(), gone.clone());
+        }
+    }
+    if !gone.is_empty() {
+        let all = (0..b.nodes.len()).collect();
+        b.push(Operation::ReleaseLeases, Action::None, cause, all);
+    }
+    if input.now < over {
+        b.recheck_at(over);
+    }
+    let mut verdict = Verdict::new(Phase::Expired, Truth::True, Reason::Expired, "expired; its container, its copied data and its port are gone");
+    if !b.nodes.is_empty() {
+        verdict = Verdict::new(Phase::Stopping, Truth::False, Reason::Progressing, "expired, and being taken down");
+        verdict.reconciling = true;
+    }
+    b.finish(verdict)
+}

@@ -1,1 +1,158 @@
-//! Whether it runs: the declared state, idle, lifetime, hours and quota, all from facts.
+//! Whether it runs: declared, and not idle, and within its lifetime, its hours and its quota; all from facts, on each pass.
+//!
+//! **Invariant:** a deadline is never stored. It is computed from the spec and the facts, so that a change of either counts at once.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::builder::Builder;
+use super::{Plan, PlanInput, Verdict};
+use crate::desired::RunPolicy;
+use crate::observed::{Container, State};
+use crate::planner::hours;
+use crate::resource::status::{Next, NextAction, Phase};
+use crate::resource::{Condition, Reason, Truth};
+use crate::state::{Facts, StopReason};
+
+/// What is decided.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// It should run.
+    Run {
+        /// The next stop by policy, if one comes.
+        next: Option<Next>,
+        /// It was not running by somebody's wish, and begins a new run now.
+        begins: Option<&'static str>,
+    },
+    /// It should not run.
+    Stop {
+        /// Why.
+        why: StopReason,
+        /// For people.
+        message: String,
+        /// When it will run again by itself.
+        next: Option<Next>,
+    },
+    /// Whether it may run is not known, because the state was lost: it stays as it is.
+    Unknown,
+}
+
+/// The instants that decide, with what stands in for a fact that is lost.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// Since when it runs by somebody's wish.
+    pub run_since: Option<Timestamp>,
+    /// The last activity.
+    pub activity: Option<Timestamp>,
+}
+
+impl Clock {
+    /// From the facts, else from the container.
+    pub fn new(facts: &Facts, main: Option<&Container>) -> Self {
+        let started = main.and_then(|c| c.details.as_ref()).and_then(|d| d.started);
+        let run_since = facts.run_since.or(started);
+        let activity = facts.activity.as_ref().map(|(at, _)| *at).or(started).max(run_since);
+        Self { run_since, activity }
+    }
+}
+
+/// Decides for one workspace.
+pub fn decide(policy: &RunPolicy, facts: &Facts, main: Option<&Container>, over_quota: Option<&str>, now: Timestamp) -> Decision {
+    let running = main.is_some_and(|c| matches!(c.state, State::Running(_) | State::Paused | State::Restarting));
+    if !policy.declared_running {
+        return Decision::Stop { why: StopReason::Declared, message: "the spec says `state: Stopped`; `dockmaster start` changes that".to_owned(), next: None };
+    }
+    let may_have_been_stopped = policy.idle.is_some() || policy.max_lifetime.is_some() || policy.hours.is_some();
+    if facts.state_lost && main.is_some() && !running && may_have_been_stopped {
+        return Decision::Unknown;
+    }
+    if let Some(message) = over_quota.filter(|_| !running) {
+        return Decision::Stop { why: StopReason::Quota, message: message.to_owned(), next: None };
+    }
+    let clock = Clock::new(facts, main);
+    if let Some(stop) = sticky(facts) {
+        return stop;
+    }
+    let stops = stops(policy, facts, clock, now);
+    let extended = facts.extended_until.filter(|until| *until > now);
+    let due = stops.iter().filter(|(at, ..)| *at <= now).min_by_key(|(at, ..)| *at);
+    if let (Some((_, why, message)), None) = (due, extended) {
+        let next = (*why == StopReason::OutsideHours).then(|| opening(policy, now)).flatten();
+        return Decision::Stop { why: *why, message: message.clone(), next };
+    }
+    let next = stops
+        .iter()
+        .map(|(at, _, message)| (extended.map_or(*at, |until| until.max(*at)), message))
+        .min_by_key(|(at, _)| *at)
+        .map(|(at, message)| Next { action: NextAction::Stop, at, why: message.clone() });
+    let begins = match facts.stopped.as_ref().map(|stop| stop.why) {
+        Some(StopReason::OutsideHours) => Some("hours"),
+        Some(StopReason::Declared) => Some("spec"),
+        Some(StopReason::Quota) => Some("quota"),
+        Some(StopReason::Idle | StopReason::Lifetime | StopReason::Expired) | None => None,
+    };
+    Decision::Run { next, begins: begins.or_else(|| clock.run_since.is_none().then_some("spec")) }
+}
+
+/// A stop for want of activity, or at the end of a lifetime, lasts until somebody starts it again, whatever the spec's limits become.
+fn sticky(facts: &Facts) -> Option<Decision> {
+    let stop = facts.stopped.as_ref()?;
+    let message = match stop.why {
+        StopReason::Idle => "stopped for want of activity; `dockmaster start` wakes it",
+        StopReason::Lifetime => "stopped at the end of its maximum lifetime; `dockmaster start` begins another",
+        StopReason::Declared | StopReason::OutsideHours | StopReason::Quota | StopReason::Expired => return None,
+    };
+    Some(Decision::Stop { why: stop.why, message: message.to_owned(), next: None })
+}
+
+/// The instants at which policies stop it.
+fn stops(policy: &RunPolicy, facts: &Facts, clock: Clock, now: Timestamp) -> Vec<(Timestamp, StopReason, String)> {
+    let mut stops = Vec::new();
+    if let Some((idle, last)) = policy.idle.as_ref().zip(clock.activity) {
+        stops.push((last + idle.timeout.0, StopReason::Idle, format!("no activity for {}", idle.timeout)));
+    }
+    if let Some((lifetime, since)) = policy.max_lifetime.zip(clock.run_since) {
+        stops.push((since + lifetime.0, StopReason::Lifetime, format!("the maximum lifetime of {lifetime}")));
+    }
+    if let Some((hours, window)) = policy.hours.as_ref().and_then(|hours| Some((hours, hours::window(hours, now).ok()?))) {
+        let message = format!("outside its running hours ({} to {})", hours.from, hours.to);
+        if !window.inside {
+            stops.push((grace_outside(policy, facts, hours).filter(|at| *at > now).unwrap_or(now), StopReason::OutsideHours, message));
+        } else if let Some(closes) = window.next_change {
+            stops.push((closes, StopReason::OutsideHours, message));
+        }
+    }
+    stops
+}
+
+/// A start asked for outside the hours gives one idle timeout, or an hour.
+fn grace_outside(policy: &RunPolicy, facts: &Facts, hours: &crate::resource::workspace::RunningHours) -> Option<Timestamp> {
+    let asked = facts.start_asked.filter(|at| hours::window(hours, *at).is_ok_and(|window| !window.inside))?;
+    Some(asked + policy.idle.as_ref().map_or(SignedDuration::from_hours(1), |idle| idle.timeout.0))
+}
+
+fn opening(policy: &RunPolicy, now: Timestamp) -> Option<Next> {
+    let hours = policy.hours.as_ref()?;
+    let window = hours::window(hours, now).ok().filter(|window| !window.inside)?;
+    Some(Next { action: NextAction::Start, at: window.next_change?, why: format!("its running hours begin ({} to {})", hours.from, hours.to) })
+}
+
+/// Touches nothing, and says why.
+pub fn hold(input: &PlanInput<'_>, condition: &Condition) -> Plan {
+    let active = input.world.of(input.object).any(Container::is_active);
+    let phase = if active { Phase::Running } else { Phase::Pending };
+    let mut verdict = Verdict::new(phase, Truth::Unknown, condition.reason, condition.message.clone());
+    if condition.reason == Reason::SourceUnhealthy || condition.reason == Reason::PruneBlocked {
+        verdict.ready = if active { Truth::True } else { Truth::Unknown };
+        verdict.reason = if active { Reason::Running } else { condition.reason };
+    }
+    verdict.conditions.push(condition.clone());
+    Plan::idle(verdict)
+}
+
+/// Puts a decision's next instant into the plan.
+pub fn schedule(b: &mut Builder<'_>, next: Option<Next>) {
+    if let Some(next) = &next {
+        b.recheck_at(next.at);
+    }
+    b.next = next;
+}

@@ -138,7 +138,7 @@ pub struct Facts {
     pub applied_digest: Option<String>,
     /// A replacement that failed: the hash and the message.
     pub update_failed: Option<(String, String)>,
-    /// Exits seen, for the crash loop: instants, the latest last, at most ten; lost: none.
+    /// Exits seen, for the crash loop: instants, the latest last, at most twelve; lost: none.
     pub exits: Vec<Timestamp>,
     /// Failed attempts of operations in a row, and when the next may be.
     pub failures: u32,
@@ -154,6 +154,8 @@ pub struct Facts {
     pub expired: Option<Timestamp>,
     /// Data volumes that were made once: a missing one is `DataLost`.
     pub volumes_made: BTreeSet<String>,
+    /// Volumes that were found gone: name to the generation at which that was seen.
+    pub data_lost: BTreeMap<String, u64>,
     /// The state was recovered from labels after a loss, and no `start` was asked for since.
     pub state_lost: bool,
 }
@@ -299,8 +301,13 @@ pub enum Fact {
     Expired(Timestamp),
     /// A data volume was made.
     VolumeMade(String),
-    /// A lost volume was accepted as lost.
-    VolumeForgotten(String),
+    /// A data volume was found gone.
+    VolumeLost {
+        /// Its name.
+        name: String,
+        /// The object's generation.
+        generation: u64,
+    },
     /// The state was lost and recovered.
     StateLost(bool),
     /// Operations failed so many times in a row.
@@ -336,7 +343,7 @@ impl Fact {
             Fact::Copied(_) => "copied",
             Fact::Expired(_) => "expired",
             Fact::VolumeMade(_) => "volume-made",
-            Fact::VolumeForgotten(_) => "volume-lost",
+            Fact::VolumeLost { .. } => "volume-lost",
             Fact::StateLost(_) => "state-lost",
             Fact::Failures(_) => "failures",
         }
@@ -401,7 +408,7 @@ impl Facts {
                 if self.exits.last().is_none_or(|last| *last < at) {
                     self.exits.push(at);
                 }
-                let excess = self.exits.len().saturating_sub(10);
+                let excess = self.exits.len().saturating_sub(12);
                 self.exits.drain(..excess);
             }
             Fact::ExitsForgotten => self.exits.clear(),
@@ -413,8 +420,9 @@ impl Facts {
             Fact::VolumeMade(name) => {
                 self.volumes_made.insert(name);
             }
-            Fact::VolumeForgotten(name) => {
+            Fact::VolumeLost { name, generation } => {
                 self.volumes_made.remove(&name);
+                self.data_lost.insert(name, generation);
             }
             Fact::StateLost(lost) => self.state_lost = lost,
             Fact::Failures(count) => self.failures = count,

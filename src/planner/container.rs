@@ -1,0 +1,342 @@
+//! One container that should run: made, mended, changed in place, exchanged or started, whichever is the smallest step.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::builder::{Builder, target};
+use super::readiness::{self, Readiness};
+use super::{Action, Cause, Operation, WaitKey, image, network, replace};
+use crate::desired::{ContainerSpec, Limits, MountSource};
+use crate::observed::{Container, Details, Identity, Slot, State};
+use crate::resource::workspace::{RestartPolicy, UpdateWhen};
+use crate::resource::{ConditionType, Reason};
+use crate::state::Fact;
+
+/// How one container stands after planning.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Progress {
+    /// It does what it should.
+    Ready,
+    /// It ended with success, and may.
+    Completed,
+    /// It runs, and is not ready yet.
+    Starting(String),
+    /// It is being made, changed or started by this plan; the node after which it runs, when this plan starts it.
+    Working(Reason, String, Option<usize>),
+    /// It cannot be so now.
+    Failed(Reason, String),
+}
+
+/// Plans one container. `gate` are nodes that its start must follow; `may_start` is false while something that it depends on is not ready.
+pub fn converge(b: &mut Builder<'_>, want: &ContainerSpec, gate: &[usize], may_start: bool) -> Progress {
+    let service = want.service.as_deref();
+    let current = b.container(service, Slot::Current);
+    if let Some((next, owner)) = b.container(service, Slot::Next) {
+        return replace::proceed(b, want, current, (next, owner), gate);
+    }
+    match current {
+        None => create(b, want, gate, may_start),
+        Some((container, owner)) => keep(b, want, container, owner, gate, may_start),
+    }
+}
+
+fn create(b: &mut Builder<'_>, want: &ContainerSpec, gate: &[usize], may_start: bool) -> Progress {
+    if let Some(foreign) = b.input.world.container_named(&want.name) {
+        let message = format!("container {} ({}) has the name and is not this object's; rename or remove it", want.name, foreign.id.short());
+        b.report(ConditionType::NameConflict, message.clone());
+        b.wait(WaitKey::Container(foreign.id.clone()), None, format!("the name {}", want.name));
+        return Progress::Failed(Reason::NameConflict, message);
+    }
+    let Some(image_id) = image::resolve(b, &want.image) else { return fetching(b) };
+    let known = b.input.facts.applied.contains_key(&want.name);
+    let cause = Cause::new("container", if known { "removed" } else { "absent" }, &want.name);
+    let made = push_create(b, want, &want.name, image_id, cause.clone());
+    let recorded = record_applied(b, want, &cause, vec![made]);
+    if !may_start {
+        return Progress::Working(Reason::Progressing, format!("{} waits for what it depends on", want.name), None);
+    }
+    let mut after = gate.to_vec();
+    after.extend([made, recorded]);
+    let start = b.push(Operation::Start(super::Target::Made { node: made, name: want.name.clone() }), Action::Start, cause, after);
+    Progress::Working(Reason::Progressing, format!("making {}", want.name), Some(start))
+}
+
+/// Adds the creation of a container, after the networks and volumes that this plan makes for it.
+pub fn push_create(b: &mut Builder<'_>, want: &ContainerSpec, name: &str, image_id: String, cause: Cause) -> usize {
+    let networks = want.networks.iter().map(|attachment| attachment.network.as_str());
+    let volumes = want.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Volume(name) => Some(name.as_str()),
+        MountSource::Host(_) | MountSource::Tmpfs { .. } => None,
+    });
+    let after = b.makers(networks.chain(volumes));
+    let operation = Operation::Create { spec: Box::new(want.clone()), name: name.to_owned(), image_id };
+    b.push(operation, Action::Create, cause, after)
+}
+
+/// Remembers what was applied, so that the next change can name old and new.
+pub fn record_applied(b: &mut Builder<'_>, want: &ContainerSpec, cause: &Cause, after: Vec<usize>) -> usize {
+    let fields = fields(want);
+    b.push(Operation::Record(Fact::Applied { name: want.name.clone(), fields }), Action::None, cause.clone(), after)
+}
+
+/// What to say while an image is fetched or cannot be had.
+pub fn fetching(b: &Builder<'_>) -> Progress {
+    let failed = b.conditions.iter().find(|c| matches!(c.type_, ConditionType::ImagePullFailed | ConditionType::HelperUnavailable));
+    match (failed, b.waiting.last()) {
+        (Some(condition), _) => Progress::Failed(condition.reason, condition.message.clone()),
+        (None, Some(waiting)) => Progress::Working(Reason::Pulling, waiting.reason.clone(), None),
+        (None, None) => Progress::Working(Reason::Pulling, "looking for the image".to_owned(), None),
+    }
+}
+
+fn keep(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owner: &Identity, gate: &[usize], may_start: bool) -> Progress {
+    match container.state {
+        State::Removing => {
+            b.wait(WaitKey::Container(container.id.clone()), Some(b.input.now + SignedDuration::from_secs(5)), format!("{} to be gone", container.name));
+            return Progress::Working(Reason::Progressing, format!("{} is being removed", container.name), None);
+        }
+        State::Dead => {
+            b.push(Operation::Remove(target(container, owner)), Action::Delete, Cause::new("state", "dead", "absent"), Vec::new());
+            return Progress::Working(Reason::Progressing, format!("{} is dead and is made anew", container.name), None);
+        }
+        State::Created | State::Running(_) | State::Paused | State::Restarting | State::Exited { .. } => {}
+    }
+    let difference = difference(b, want, container, owner);
+    if let Some(causes) = difference {
+        let cause = causes.first().cloned().unwrap_or_else(|| Cause::new("spec", "unknown", "changed"));
+        b.changes.extend(causes);
+        match replacement_allowed(b, want, container, owner, &cause) {
+            Ok(()) => return replace::begin(b, want, (container, owner), cause, gate, may_start),
+            Err((type_, message)) => {
+                b.skipped.push(super::Skipped { op: format!("replace {}", container.name), why: message.clone() });
+                b.report(type_, message);
+            }
+        }
+    } else {
+        limits(b, want, container, owner);
+        network::attach(b, container, owner, want);
+    }
+    run(b, want, container, owner, gate, may_start)
+}
+
+/// The fields whose change needs another container; `None`: this one will do.
+fn difference(b: &Builder<'_>, want: &ContainerSpec, container: &Container, owner: &Identity) -> Option<Vec<Cause>> {
+    if owner.hash != want.hash {
+        return Some(causes(b, want, container));
+    }
+    if network::holds_dead_network(b, container, want) && !container.is_active() {
+        return Some(vec![Cause::new("networks", "removed", "made anew")]);
+    }
+    if container.is_active() && network::holds_dead_network(b, container, want) {
+        return Some(vec![Cause::new("networks", "removed under the running container", "made anew")]);
+    }
+    let details = container.details.as_ref()?;
+    removed_limits(want, details)
+}
+
+/// The engine accepts 0 for "no limit" and ignores it, so that taking a limit away needs another container.
+fn removed_limits(want: &ContainerSpec, details: &Details) -> Option<Vec<Cause>> {
+    let mut causes = Vec::new();
+    if want.limits.memory.is_none() && details.memory > 0 {
+        causes.push(Cause::new("resources.memory", crate::resource::Bytes(details.memory).to_string(), "unlimited"));
+    }
+    if want.limits.cpu.is_none() && details.nano_cpus > 0 {
+        causes.push(Cause::new("resources.cpu", crate::resource::Cpu(details.nano_cpus).to_string(), "unlimited"));
+    }
+    (!causes.is_empty()).then_some(causes)
+}
+
+/// Field by field what differs from what was applied; where that is not known, from what an inspect tells.
+fn causes(b: &Builder<'_>, want: &ContainerSpec, container: &Container) -> Vec<Cause> {
+    let new = fields(want);
+    let Some(old) = b.input.facts.applied.get(&want.name) else {
+        let mut causes = Vec::new();
+        if container.image != want.image.as_str() && !want.image.as_str().starts_with("helper/") {
+            causes.push(Cause::new("image", &container.image, want.image.as_str()));
+        }
+        causes.push(Cause::new("spec", "unknown", "as declared"));
+        return causes;
+    };
+    new.iter().filter(|(k, v)| old.get(*k) != Some(v)).map(|(k, v)| Cause::new(k, old.get(k).cloned().unwrap_or_default(), v)).collect()
+}
+
+/// Whether a replacement may interrupt now.
+fn replacement_allowed(
+    b: &mut Builder<'_>,
+    want: &ContainerSpec,
+    container: &Container,
+    owner: &Identity,
+    cause: &Cause,
+) -> Result<(), (ConditionType, String)> {
+    if let Some((hash, message)) = &b.input.facts.update_failed
+        && *hash == want.hash
+        && b.input.facts.restart_asked.is_none()
+    {
+        return Err((ConditionType::UpdateFailed, format!("{message}; the old container runs on; change the spec, or try again with `dockmaster restart`")));
+    }
+    if !container.is_active() {
+        return Ok(());
+    }
+    let own = match &b.input.facts.applied_digest {
+        Some(digest) => *digest != b.desired.own_digest,
+        None => owner.generation != b.desired.generation,
+    };
+    // A container that lost its network does not do its work any more: there is nothing to interrupt.
+    if cause.field == "networks" {
+        return Ok(());
+    }
+    let pending = |what: &str| (ConditionType::RestartPending, format!("{}: {} -> {} {what}", cause.field, cause.old, cause.new));
+    match b.desired.update.unwrap_or(if own { UpdateWhen::Immediately } else { UpdateWhen::WhenIdle }) {
+        UpdateWhen::Immediately => Ok(()),
+        UpdateWhen::OnRestart if super::workload::restart_pending(b) => Ok(()),
+        UpdateWhen::OnRestart => Err(pending("waits for a restart; `dockmaster restart` does it now")),
+        UpdateWhen::WhenIdle if super::workload::restart_pending(b) => Ok(()),
+        UpdateWhen::WhenIdle => {
+            if !super::workload::is_idle(b) {
+                return Err(pending("waits until the workspace is idle; `dockmaster restart` does it now"));
+            }
+            if !own && !b.input.standing.inherited_turn {
+                return Err(pending("waits for its turn: two at a time"));
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Changes in place what the engine can change in place.
+fn limits(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owner: &Identity) {
+    let Some(details) = &container.details else { return };
+    let causes = changed_limits(&want.limits, details);
+    let Some(cause) = causes.first().cloned() else { return };
+    b.changes.extend(causes);
+    let operation = Operation::Update { target: target(container, owner), limits: want.limits.clone() };
+    let updated = b.push(operation, Action::Update, cause.clone(), Vec::new());
+    record_applied(b, want, &cause, vec![updated]);
+}
+
+fn changed_limits(want: &Limits, details: &Details) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    if let Some(memory) = want.memory.filter(|m| m.0 != details.memory) {
+        causes.push(Cause::new("resources.memory", crate::resource::Bytes(details.memory).to_string(), memory.to_string()));
+    }
+    if let Some(cpu) = want.cpu.filter(|c| c.0 != details.nano_cpus) {
+        causes.push(Cause::new("resources.cpu", crate::resource::Cpu(details.nano_cpus).to_string(), cpu.to_string()));
+    }
+    if want.pids != details.pids {
+        causes.push(Cause::new("resources.pids", details.pids.to_string(), want.pids.to_string()));
+    }
+    if want.restart.as_str() != details.restart {
+        causes.push(Cause::new("restart", &details.restart, want.restart.as_str()));
+    }
+    causes
+}
+
+fn run(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owner: &Identity, gate: &[usize], may_start: bool) -> Progress {
+    match container.state {
+        State::Running(_) => {
+            forget_exits(b, want, container);
+            match readiness::of(b, container, want) {
+                Readiness::Ready => Progress::Ready,
+                Readiness::Starting | Readiness::Down => Progress::Starting(format!("{} is not healthy yet", container.name)),
+                Readiness::Unhealthy => {
+                    let message = format!("the health check of {} fails; see `dockmaster logs`", container.name);
+                    b.report(ConditionType::Unhealthy, message.clone());
+                    Progress::Failed(Reason::Unhealthy, message)
+                }
+            }
+        }
+        State::Paused => paused(b, container, owner),
+        State::Restarting => {
+            let restarts = container.details.as_ref().map_or(0, |d| d.restarts);
+            let message = format!("{} exits again and again ({restarts} restarts); see `dockmaster logs --previous`", container.name);
+            b.report(ConditionType::CrashLoop, message.clone());
+            b.wait(WaitKey::Container(container.id.clone()), None, format!("the engine restarts {}", container.name));
+            Progress::Failed(Reason::CrashLoop, message)
+        }
+        State::Created => start(b, want, container, owner, gate, may_start, Cause::new("state", "created", "running")),
+        State::Exited { code } => exited(b, want, container, owner, code, gate, may_start),
+        State::Removing | State::Dead => Progress::Working(Reason::Progressing, format!("{} is going", container.name), None),
+    }
+}
+
+/// A pause by hand is a person's; `start` ends it. Our own, for a copy, ends by itself.
+fn paused(b: &mut Builder<'_>, container: &Container, owner: &Identity) -> Progress {
+    let asked = b.input.facts.start_asked.is_some_and(|at| b.input.now.duration_since(at) < SignedDuration::from_secs(60));
+    if super::preview::is_copied_from(b, container) {
+        return Progress::Working(Reason::Copying, format!("{} is paused while a preview copies its volumes", container.name), None);
+    }
+    if asked || super::preview::was_copied_from(b, container) {
+        b.push(Operation::Unpause(target(container, owner)), Action::Start, Cause::new("state", "paused", "running"), Vec::new());
+        return Progress::Working(Reason::Progressing, format!("{} is thawed", container.name), None);
+    }
+    Progress::Failed(Reason::Paused, format!("{} was paused by hand; `dockmaster start` or `docker unpause` ends that", container.name))
+}
+
+fn start(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owner: &Identity, gate: &[usize], may_start: bool, cause: Cause) -> Progress {
+    if !may_start {
+        return Progress::Working(Reason::Progressing, format!("{} waits for what it depends on", want.name), None);
+    }
+    // Connections planned for this container must be there when it starts.
+    let id = &container.id;
+    let mut after = gate.to_vec();
+    let connects = |operation: &Operation| matches!(operation, Operation::Connect { target: super::Target::Existing { id: of, .. }, .. } if of == id);
+    after.extend(b.nodes.iter().enumerate().filter(|(_, node)| connects(&node.operation)).map(|(index, _)| index));
+    let node = b.push(Operation::Start(target(container, owner)), Action::Start, cause, after);
+    Progress::Working(Reason::Progressing, format!("starting {}", want.name), Some(node))
+}
+
+/// An exit that nobody wished for: started again, at once at first, then ever later.
+fn exited(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owner: &Identity, code: i64, gate: &[usize], may_start: bool) -> Progress {
+    let finished = container.details.as_ref().and_then(|d| d.finished);
+    let wished_since = b.input.facts.run_since.into_iter().chain(b.input.facts.start_asked).chain(b.input.facts.restart_asked).max();
+    let after_wish = finished.is_some_and(|at| wished_since.is_none_or(|wish| at >= wish));
+    match want.limits.restart {
+        RestartPolicy::No | RestartPolicy::OnFailure if code == 0 && after_wish => return Progress::Completed,
+        RestartPolicy::No if after_wish => {
+            let message = format!("{} ended with exit code {code}, and its restart policy is `no`; `dockmaster restart` runs it again", container.name);
+            return Progress::Failed(Reason::Failed, message);
+        }
+        RestartPolicy::No | RestartPolicy::OnFailure | RestartPolicy::UnlessStopped => {}
+    }
+    let mut exits = b.input.facts.exits.clone();
+    let cause = Cause::new("state", format!("exited ({code})"), "running");
+    let mut gate = gate.to_vec();
+    if let Some(at) = finished.filter(|at| after_wish && exits.last().is_none_or(|last| last < at)) {
+        exits.push(at);
+        gate.push(b.push(Operation::Record(Fact::Exited(at)), Action::None, cause.clone(), Vec::new()));
+    }
+    if let Some(until) = crash_backoff(&exits) {
+        let oom = container.details.as_ref().is_some_and(|d| d.oom_killed);
+        let why = if oom { "it ran out of memory" } else { "see `dockmaster logs --previous`" };
+        let message = format!("{} exits again and again, last with code {code}: {why}", container.name);
+        b.report(ConditionType::CrashLoop, message.clone());
+        if b.input.now < until {
+            b.wait(WaitKey::Time, Some(until), format!("the next start of {}", container.name));
+            return Progress::Failed(Reason::CrashLoop, message);
+        }
+    }
+    start(b, want, container, owner, &gate, may_start, cause)
+}
+
+/// After three exits without a minute's run between them: a second, doubled with each exit, at most five minutes.
+fn crash_backoff(exits: &[Timestamp]) -> Option<Timestamp> {
+    let excess = u32::try_from(exits.len()).unwrap_or(u32::MAX).checked_sub(2)?;
+    exits.last().map(|last| *last + image::backoff(excess, 1))
+}
+
+/// A run of a minute ends a crash loop.
+fn forget_exits(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container) {
+    let Some(started) = container.details.as_ref().and_then(|d| d.started) else { return };
+    if b.input.facts.exits.is_empty() || want.role != crate::desired::Role::Main {
+        return;
+    }
+    let stable = started + SignedDuration::from_mins(1);
+    if b.input.now >= stable {
+        b.push(Operation::Record(Fact::ExitsForgotten), Action::None, Cause::new("exits", "some", "none"), Vec::new());
+    } else {
+        b.recheck_at(stable);
+    }
+}
+
+fn fields(want: &ContainerSpec) -> std::collections::BTreeMap<String, String> {
+    std::collections::BTreeMap::from([("spec-hash".to_owned(), want.hash.clone())])
+}

@@ -1,0 +1,82 @@
+//! Images: found on the engine, or pulled by a task that any number of objects wait for.
+
+use jiff::SignedDuration;
+
+use super::builder::Builder;
+use super::{Action, Cause, Operation, Task, WaitKey};
+use crate::desired::ImageWant;
+use crate::observed::{TaskKey, TaskState};
+use crate::resource::ConditionType;
+use crate::resource::workspace::PullPolicy;
+
+/// The id of the image to make a container from now; `None`: it is being fetched, or cannot be had, and the builder says so.
+pub fn resolve(b: &mut Builder<'_>, want: &ImageWant) -> Option<String> {
+    match want {
+        ImageWant::Helper => helper(b),
+        ImageWant::Reference(reference) => referenced(b, reference),
+    }
+}
+
+fn helper(b: &mut Builder<'_>) -> Option<String> {
+    if let Some(id) = &b.input.world.helper {
+        return Some(id.clone());
+    }
+    fetch(b, TaskKey::Helper, Task::Helper, ConditionType::HelperUnavailable, "the helper image");
+    None
+}
+
+fn referenced(b: &mut Builder<'_>, reference: &str) -> Option<String> {
+    let key = TaskKey::Pull(reference.to_owned());
+    let present = b.input.world.image(reference).cloned();
+    let pulled = matches!(b.task(&key), Some(TaskState::Done { .. }));
+    match (b.desired.pull, present) {
+        (PullPolicy::IfNotPresent | PullPolicy::Never, Some(id)) => Some(id),
+        (PullPolicy::Always, Some(id)) if pulled => Some(id),
+        (PullPolicy::Never, None) => {
+            b.report(ConditionType::ImagePullFailed, format!("image {reference} is not on the engine and pullPolicy is Never; load it, or allow the pull"));
+            None
+        }
+        (PullPolicy::Always | PullPolicy::IfNotPresent, _) => {
+            if pulled {
+                // Pulled and gone again, or the listing is older than the pull: look again.
+                b.push(Operation::Forget(key), Action::Wait, Cause::new("image", "pulled", "not found"), Vec::new());
+            } else {
+                fetch(b, key, Task::Pull { reference: reference.to_owned() }, ConditionType::ImagePullFailed, reference);
+            }
+            None
+        }
+    }
+}
+
+/// Begins a fetch, waits for it, or waits for the next attempt.
+fn fetch(b: &mut Builder<'_>, key: TaskKey, task: Task, failure: ConditionType, what: &str) {
+    let begin = |b: &mut Builder<'_>| {
+        b.push(Operation::Begin(key.clone(), task), Action::Wait, Cause::new("image", "absent", what), Vec::new());
+    };
+    match b.task(&key) {
+        None | Some(TaskState::Done { .. }) => {
+            begin(b);
+            b.wait(WaitKey::Task(key), None, format!("pulling {what}"));
+        }
+        Some(TaskState::Running { progress, .. }) => {
+            let reason = if progress.is_empty() { format!("pulling {what}") } else { format!("pulling {what}: {progress}") };
+            b.wait(WaitKey::Task(key), None, reason);
+        }
+        Some(TaskState::Failed { at, attempts, error }) => {
+            let retry = *at + backoff(*attempts, 5);
+            b.report(failure, format!("{what}: {error}"));
+            if b.input.now >= retry {
+                begin(b);
+                b.wait(WaitKey::Task(key), None, format!("pulling {what}"));
+            } else {
+                b.wait(WaitKey::Time, Some(retry), format!("pulling {what} again later"));
+            }
+        }
+    }
+}
+
+/// `first` seconds, doubled with each attempt, at most five minutes.
+pub fn backoff(attempts: u32, first: i64) -> SignedDuration {
+    let seconds = first.saturating_mul(1_i64 << attempts.saturating_sub(1).min(10));
+    SignedDuration::from_secs(seconds.min(300))
+}

@@ -1,0 +1,163 @@
+//! Exchanges a container for another: make `..._next`, stop the old, start the new, see that it works, remove the old, rename.
+//!
+//! Every step can be told from names, labels and hashes, so that a crash anywhere is finished or undone by the next plan.
+//!
+//! **Invariant:** at most one of the two runs. The old is removed only when the new was seen to work.
+
+use super::builder::{Builder, target};
+use super::container::{Progress, fetching, push_create, record_applied};
+use super::readiness::{self, Readiness};
+use super::{Action, Cause, Operation, Target, hooks, image};
+use crate::desired::{ContainerSpec, Role};
+use crate::observed::{Container, Identity, State};
+use crate::resource::Reason;
+use crate::resource::workspace::RestartPolicy;
+use crate::state::Fact;
+
+/// The suffix of a replacement that is not finished; an underscore is in no DNS label.
+pub const NEXT: &str = "_next";
+
+/// Begins an exchange. While the image is fetched, the old container runs on.
+pub fn begin(b: &mut Builder<'_>, want: &ContainerSpec, old: (&Container, &Identity), cause: Cause, gate: &[usize], may_start: bool) -> Progress {
+    let Some(image_id) = image::resolve(b, &want.image) else { return fetching(b) };
+    if old.0.is_active() && !before_stop(b, want, old.0) {
+        return Progress::Working(Reason::Progressing, format!("{} is about to be replaced", want.name), None);
+    }
+    let name = format!("{}{NEXT}", want.name);
+    let made = push_create(b, want, &name, image_id, cause.clone());
+    b.nodes[made].action = Action::Replace;
+    let new = || Target::Made { node: made, name: name.clone() };
+    if !old.0.is_active() {
+        let removed = b.push(Operation::Remove(target(old.0, old.1)), Action::Replace, cause.clone(), vec![made]);
+        let renamed = b.push(Operation::Rename { target: new(), to: want.name.clone() }, Action::Replace, cause.clone(), vec![removed]);
+        let recorded = record_applied(b, want, &cause, vec![renamed]);
+        let mut after = gate.to_vec();
+        after.push(recorded);
+        let started = may_start.then(|| b.push(Operation::Start(new()), Action::Start, cause, after));
+        return Progress::Working(Reason::Progressing, format!("replacing {}", want.name), started);
+    }
+    let stopped = push_stop(b, want, old, &cause, vec![made]);
+    let mut after = gate.to_vec();
+    after.push(stopped);
+    let started = b.push(Operation::Start(new()), Action::Replace, cause, after);
+    Progress::Working(Reason::Progressing, format!("replacing {}", want.name), Some(started))
+}
+
+/// Goes on with an exchange that was begun, by this plan's predecessor or before a crash.
+pub fn proceed(b: &mut Builder<'_>, want: &ContainerSpec, old: Option<(&Container, &Identity)>, new: (&Container, &Identity), gate: &[usize]) -> Progress {
+    let working = |what: &str| Progress::Working(Reason::Progressing, format!("{what} {}", want.name), None);
+    let cause = Cause::new("spec-hash", old.map_or("none", |(_, owner)| owner.hash.as_str()), &new.1.hash);
+    if matches!(new.0.state, State::Removing) {
+        b.recheck_at(b.input.now + jiff::SignedDuration::from_secs(2));
+        return working("clearing the replacement of");
+    }
+    let Some(old) = old else {
+        // The old one is gone already: what is left is the name. Should it be out of date, the next plan says so.
+        finish(b, want, None, new, &cause);
+        return working("renaming the replacement of");
+    };
+    if new.1.hash != want.hash {
+        discard(b, want, new, &Cause::new("spec-hash", &new.1.hash, &want.hash), Vec::new());
+        return working("taking back an outdated replacement of");
+    }
+    match new.0.state {
+        State::Created if start_failed(new.0) => {
+            let error = new.0.details.as_ref().map(|d| d.error.clone()).unwrap_or_default();
+            undo(b, want, old, new, &format!("the replacement did not start: {error}"));
+            working("going back to the old")
+        }
+        State::Created => {
+            let mut after = gate.to_vec();
+            if old.0.is_active() {
+                if !before_stop(b, want, old.0) {
+                    return working("about to replace");
+                }
+                after.push(push_stop(b, want, old, &cause, Vec::new()));
+            }
+            b.push(Operation::Start(target(new.0, new.1)), Action::Replace, cause, after);
+            working("replacing")
+        }
+        State::Running(_) if old.0.is_active() => {
+            // Somebody started the old one meanwhile: one of two must go, and the new one is what is declared.
+            push_stop(b, want, old, &cause, Vec::new());
+            working("stopping the old")
+        }
+        State::Running(_) => match readiness::has_settled(b, new.0, want) {
+            Readiness::Ready => {
+                finish(b, want, Some(old), new, &cause);
+                working("removing the old")
+            }
+            Readiness::Starting => Progress::Starting(format!("the replacement of {} is not ready yet", want.name)),
+            Readiness::Unhealthy => {
+                undo(b, want, old, new, "the replacement's health check fails");
+                working("going back to the old")
+            }
+            Readiness::Down => working("looking at"),
+        },
+        State::Exited { code: 0 } if want.limits.restart != RestartPolicy::UnlessStopped => {
+            finish(b, want, Some(old), new, &cause);
+            working("removing the old")
+        }
+        State::Exited { code } => {
+            undo(b, want, old, new, &format!("the replacement ended at once with exit code {code}"));
+            working("going back to the old")
+        }
+        State::Restarting | State::Dead => {
+            undo(b, want, old, new, "the replacement ends again and again");
+            working("going back to the old")
+        }
+        State::Paused | State::Removing => working("waiting for the replacement of"),
+    }
+}
+
+/// A start that the engine refused leaves `created`, and says why.
+fn start_failed(container: &Container) -> bool {
+    container.details.as_ref().is_some_and(|details| !details.error.is_empty())
+}
+
+/// Removes the old, gives the new its name, and remembers what it was made from.
+fn finish(b: &mut Builder<'_>, want: &ContainerSpec, old: Option<(&Container, &Identity)>, new: (&Container, &Identity), cause: &Cause) {
+    let mut after = Vec::new();
+    if let Some(old) = old {
+        if old.0.is_active() {
+            after.push(push_stop(b, want, old, cause, Vec::new()));
+        }
+        after = vec![b.push(Operation::Remove(target(old.0, old.1)), Action::Replace, cause.clone(), after)];
+    }
+    let renamed = b.push(Operation::Rename { target: target(new.0, new.1), to: want.name.clone() }, Action::Replace, cause.clone(), after);
+    if new.1.hash == want.hash {
+        let recorded = record_applied(b, want, cause, vec![renamed]);
+        if b.input.facts.update_failed.is_some() {
+            b.push(Operation::Record(Fact::UpdateFailed(None)), Action::None, cause.clone(), vec![recorded]);
+        }
+    }
+}
+
+/// Takes the new away and starts the old again; the failure is remembered first, so that it is not tried for ever.
+fn undo(b: &mut Builder<'_>, want: &ContainerSpec, old: (&Container, &Identity), new: (&Container, &Identity), why: &str) {
+    let cause = Cause::new("replacement", "started", why);
+    let fact = Fact::UpdateFailed(Some((want.hash.clone(), why.to_owned())));
+    let recorded = b.push(Operation::Record(fact), Action::None, cause.clone(), Vec::new());
+    let removed = discard(b, want, new, &cause, vec![recorded]);
+    if !old.0.is_active() {
+        b.push(Operation::Start(target(old.0, old.1)), Action::Start, cause, vec![removed]);
+    }
+}
+
+fn discard(b: &mut Builder<'_>, want: &ContainerSpec, new: (&Container, &Identity), cause: &Cause, mut after: Vec<usize>) -> usize {
+    if new.0.is_active() {
+        after = vec![push_stop(b, want, new, cause, after)];
+    }
+    b.push(Operation::Remove(target(new.0, new.1)), Action::Replace, cause.clone(), after)
+}
+
+fn push_stop(b: &mut Builder<'_>, want: &ContainerSpec, (container, owner): (&Container, &Identity), cause: &Cause, mut after: Vec<usize>) -> usize {
+    if container.state == State::Paused {
+        after = vec![b.push(Operation::Unpause(target(container, owner)), Action::Replace, cause.clone(), after)];
+    }
+    b.push(Operation::Stop { target: target(container, owner), grace: want.stop_grace }, Action::Replace, cause.clone(), after)
+}
+
+fn before_stop(b: &mut Builder<'_>, want: &ContainerSpec, old: &Container) -> bool {
+    want.role != Role::Main || hooks::before_stop(b, old, want.stop_grace)
+}
