@@ -106,6 +106,9 @@ pub trait SpecSource: Send + Sync {
     fn events(&self) -> BoxStream<'static, SourceEvent>;
     /// Looks again now (a timer, or a command).
     fn rescan(&self);
+    /// Whether the last scan found the object at that origin. Tells a move (the old origin does not hold it any more) from a second document
+    /// with the same key.
+    fn holds(&self, object: &ObjectRef, origin: &Origin) -> bool;
     /// Changes one document; `at` says where it is, `None`: it is new.
     fn edit<'a>(&'a self, object: &'a ObjectRef, at: Option<&'a Origin>, edit: Edit) -> BoxFuture<'a, Result<Origin, SourceError>>;
 }
