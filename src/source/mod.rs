@@ -4,6 +4,7 @@
 //! root, at rest, and seen twice.
 
 pub mod directory;
+pub mod exchange;
 pub mod item;
 pub mod parse;
 pub mod render;
