@@ -4,9 +4,11 @@
 
 pub mod builtin;
 pub mod copy;
+pub mod fields;
 pub mod hash;
 pub mod lower;
 pub mod merge;
+mod mounts;
 pub mod naming;
 pub mod preview;
 pub mod security;
