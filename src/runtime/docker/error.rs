@@ -39,7 +39,16 @@ pub fn classify(error: bollard::errors::Error) -> Error {
 fn refusal(status: u16, message: String) -> Error {
     let text = message.to_ascii_lowercase();
     let has = |needle: &str| text.contains(needle);
-    let later = ["is marked for removal", "removal of container", "timeout", "timed out", "deadline exceeded", "connection refused", "connection reset"];
+    let later = [
+        "no such container",
+        "is marked for removal",
+        "removal of container",
+        "timeout",
+        "timed out",
+        "deadline exceeded",
+        "connection refused",
+        "connection reset",
+    ];
     let reason = if has("no space left on device") {
         Refusal::DiskFull
     } else if has("port is already allocated") || has("address already in use") || (has("failed to bind host port") && !has("permission denied")) {
@@ -48,7 +57,7 @@ fn refusal(status: u16, message: String) -> Error {
         Refusal::SubnetTaken
     } else if has("no such image") || has("manifest unknown") || has("manifest for") && has("not found") {
         Refusal::NoImage
-    } else if has("network") && has("not found") && !has("no such container") {
+    } else if has("network") && has("not found") {
         Refusal::NoNetwork
     } else if status == 409 && has("is already in use by container") {
         Refusal::NameConflict

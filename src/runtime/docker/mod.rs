@@ -1,4 +1,101 @@
 //! The Docker adapter: the only place that knows bollard.
 
+pub mod changes;
 pub mod connect;
+pub mod convert;
+pub mod create;
 pub mod error;
+pub mod execute;
+pub mod facts;
+pub mod memory;
+pub mod observe;
+pub mod registry;
+pub mod session;
+pub mod work;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, StreamExt};
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::tasks::Tasks;
+use super::{Change, ContainerRuntime, Error, Outcome};
+use crate::observed::{ContainerId, Glimpse, TaskKey, TaskState, World};
+use crate::planner::{Capabilities, Operation};
+use crate::resource::ObjectRef;
+use connect::Client;
+use memory::Memory;
+use work::{DockerWork, MakeHelper};
+
+/// Changes that a slow reader may be behind; more is a [`Change::Resync`].
+const BUFFER: usize = 1024;
+
+/// An engine, as the operator of one installation uses it. Cheap to clone.
+#[derive(Clone)]
+pub struct DockerRuntime {
+    client: Client,
+    installation: String,
+    memory: Arc<Mutex<Memory>>,
+    tasks: Tasks,
+    changes: broadcast::Sender<Change>,
+    /// The reader of the engine's events, from the first subscription on.
+    reader: Arc<Mutex<Option<AbortOnDropHandle<()>>>>,
+}
+
+impl DockerRuntime {
+    /// The engine behind a connection, for one installation; `make_helper` makes the helper image.
+    pub fn new(client: Client, installation: &str, make_helper: MakeHelper) -> Self {
+        let (changes, _) = broadcast::channel(BUFFER);
+        let work = Arc::new(DockerWork { client: client.clone(), make_helper });
+        let told = changes.clone();
+        // Nobody listening is no failure.
+        let notify = Arc::new(move |key: TaskKey| drop(told.send(Change::Task(key))));
+        Self { client, installation: installation.to_owned(), memory: Arc::default(), tasks: Tasks::new(work, notify), changes, reader: Arc::default() }
+    }
+
+    /// The connection.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        lock(&self.memory)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ContainerRuntime for DockerRuntime {
+    fn observe(&self) -> BoxFuture<'_, Result<World, Error>> {
+        Box::pin(self.list())
+    }
+
+    fn glimpse<'a>(&'a self, object: &'a ObjectRef) -> BoxFuture<'a, Result<Glimpse, Error>> {
+        Box::pin(self.look_at(object))
+    }
+
+    fn execute<'a>(&'a self, operation: &'a Operation, target: Option<&'a ContainerId>) -> BoxFuture<'a, Result<Outcome, Error>> {
+        Box::pin(self.apply(operation, target))
+    }
+
+    fn changes(&self) -> BoxStream<'static, Change> {
+        let stream = BroadcastStream::new(self.changes.subscribe());
+        lock(&self.reader).get_or_insert_with(|| AbortOnDropHandle::new(tokio::spawn(changes::read(self.reader()))));
+        // Lagging means that changes were dropped; which ones does not matter.
+        stream.map(|change| change.unwrap_or(Change::Resync)).boxed()
+    }
+
+    fn tasks(&self) -> BTreeMap<TaskKey, TaskState> {
+        self.tasks.states()
+    }
+
+    fn capabilities(&self) -> BoxFuture<'_, Result<Capabilities, Error>> {
+        Box::pin(self.client.capabilities())
+    }
+}

@@ -1,0 +1,130 @@
+//! What this process has seen of the engine: whose is what, and the details of our containers.
+//!
+//! Nothing here is the truth; it spares inspects and gives events an object. A quiet pass makes no inspect: an entry holds as long as no
+//! event and no operation touched its container, the list says what it said, and the event stream is alive.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::desired::naming;
+use crate::observed::{Container, ContainerId, Details, Identity, Network, State, Volume};
+use crate::resource::ObjectRef;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// The engine that answers; `None`: ask.
+    pub engine: Option<String>,
+    /// Whether the event stream is connected. Without it nothing is remembered.
+    pub live: bool,
+    identities: HashMap<ContainerId, Identity>,
+    versions: HashMap<ContainerId, u64>,
+    details: HashMap<ContainerId, Entry>,
+    networks: HashMap<String, ObjectRef>,
+    volumes: HashMap<String, ObjectRef>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    version: u64,
+    seen: Seen,
+    details: Details,
+}
+
+/// What a list said when the details were read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    name: String,
+    state: &'static str,
+    networks: BTreeSet<String>,
+}
+
+impl Seen {
+    /// Of a container of a list.
+    pub fn of(container: &Container) -> Self {
+        let state = match container.state {
+            State::Running(_) => "running",
+            State::Created | State::Paused | State::Restarting | State::Exited { .. } | State::Removing | State::Dead => container.state.as_str(),
+        };
+        Self { name: container.name.clone(), state, networks: container.networks.keys().cloned().collect() }
+    }
+}
+
+impl Memory {
+    /// Whose a container is. One that was renamed by hand still is its object's, when it was seen here under its own name before and
+    /// kept its labels: an image or a copy of labels cannot make a container ours, and neither can it be taken from us by its name.
+    pub fn identify(&mut self, installation: &str, container: &Container) -> Option<Identity> {
+        if let Some(identity) = naming::identity_from_labels(installation, &container.name, &container.labels) {
+            self.identities.insert(container.id.clone(), identity.clone());
+            return Some(identity);
+        }
+        self.identities.get(&container.id).cloned()
+    }
+
+    /// Something happened to the container: its details are to be read again.
+    pub fn touch(&mut self, id: &ContainerId) {
+        *self.versions.entry(id.clone()).or_default() += 1;
+    }
+
+    /// How often the container was touched; taken before an inspect and given back with what it said.
+    pub fn version(&self, id: &ContainerId) -> u64 {
+        self.versions.get(id).copied().unwrap_or_default()
+    }
+
+    /// What is known of a container and still holds.
+    pub fn details(&self, container: &Container) -> Option<&Details> {
+        let entry = self.details.get(&container.id)?;
+        (self.live && entry.version == self.version(&container.id) && entry.seen == Seen::of(container)).then_some(&entry.details)
+    }
+
+    /// Remembers an inspect that began at that version.
+    pub fn learn(&mut self, container: &Container, version: u64, details: Details) {
+        self.details.insert(container.id.clone(), Entry { version, seen: Seen::of(container), details });
+    }
+
+    /// The stream was away: everything is to be read again.
+    pub fn forget_details(&mut self) {
+        self.details.clear();
+    }
+
+    /// Keeps only what a full listing showed, and learns whose networks and volumes are.
+    pub fn keep(&mut self, containers: &[Container], networks: &[Network], volumes: &[Volume]) {
+        let ids: BTreeSet<&ContainerId> = containers.iter().map(|container| &container.id).collect();
+        self.identities.retain(|id, _| ids.contains(id));
+        self.versions.retain(|id, _| ids.contains(id));
+        self.details.retain(|id, _| ids.contains(id));
+        self.networks.clear();
+        self.volumes.clear();
+        self.note(networks, volumes);
+    }
+
+    /// Learns whose networks and volumes are; a network answers to its id and to its name.
+    pub fn note(&mut self, networks: &[Network], volumes: &[Volume]) {
+        for network in networks {
+            if let Some(owner) = &network.owner {
+                self.networks.insert(network.id.clone(), owner.object.clone());
+                self.networks.insert(network.name.clone(), owner.object.clone());
+            }
+        }
+        for volume in volumes {
+            if let Some(owner) = &volume.owner {
+                self.volumes.insert(volume.name.clone(), owner.object.clone());
+            }
+        }
+    }
+
+    /// The object of a container, by what an event says of it.
+    pub fn of_container(&self, installation: &str, id: &ContainerId, attributes: &BTreeMap<String, String>) -> Option<ObjectRef> {
+        let known = self.identities.get(id).map(|identity| identity.object.clone());
+        known.or_else(|| naming::identity_from_labels(installation, attributes.get("name")?, attributes).map(|identity| identity.object))
+    }
+
+    /// The object of a network, by id or name.
+    pub fn of_network(&self, id_or_name: &str) -> Option<ObjectRef> {
+        self.networks.get(id_or_name).cloned()
+    }
+
+    /// The object of a volume.
+    pub fn of_volume(&self, name: &str) -> Option<ObjectRef> {
+        self.volumes.get(name).cloned()
+    }
+}

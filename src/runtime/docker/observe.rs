@@ -1,0 +1,170 @@
+//! Listing the engine: one call per kind of Docker object, side by side, and inspects only where the remembered ones do not hold.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use bollard::query_parameters::{ListContainersOptions, ListImagesOptions, ListNetworksOptions, ListVolumesOptions};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use jiff::Timestamp;
+
+use super::error::{status, within};
+use super::{DockerRuntime, convert};
+use crate::desired::naming;
+use crate::observed::{Container, ContainerId, Details, Glimpse, Network, Volume, World};
+use crate::resource::ObjectRef;
+use crate::runtime::Error;
+
+/// The limit of a list.
+const LIST: Duration = Duration::from_secs(10);
+/// The limit of an inspect.
+const INSPECT: Duration = Duration::from_secs(30);
+/// Inspects in flight.
+const INSPECTS: usize = 8;
+
+/// The reference of the helper image of this version.
+pub fn helper_reference() -> String {
+    format!("dockmaster/helper:{}", env!("CARGO_PKG_VERSION"))
+}
+
+impl DockerRuntime {
+    /// Everything that the engine has.
+    pub(super) async fn list(&self) -> Result<World, Error> {
+        let (engine, containers, networks, volumes, images) =
+            futures::try_join!(self.engine_id(), self.containers(None), self.networks(None), self.volumes(None), self.images(None))?;
+        let networks: BTreeMap<String, Network> = networks.into_iter().map(|network| (network.id.clone(), network)).collect();
+        let containers = self.complete(containers, &networks).await?;
+        let listed: Vec<Network> = networks.values().cloned().collect();
+        self.memory().keep(&containers, &listed, &volumes);
+        let mut world = World {
+            engine,
+            listed: Some(Timestamp::now()),
+            volumes: volumes.into_iter().map(|volume| (volume.name.clone(), volume)).collect(),
+            helper: images.get(&helper_reference()).cloned(),
+            networks,
+            images,
+            tasks: self.tasks.states(),
+            ..World::default()
+        };
+        for container in containers {
+            world.insert(container);
+        }
+        Ok(world)
+    }
+
+    /// What the engine has of one object, and all networks.
+    pub(super) async fn look_at(&self, object: &ObjectRef) -> Result<Glimpse, Error> {
+        let mut labels = vec![
+            format!("{}={}", naming::INSTALLATION, self.installation),
+            format!("{}={}", naming::KIND, object.kind.singular()),
+            format!("{}={}", naming::NAME, object.name),
+        ];
+        labels.extend(object.namespace.as_ref().map(|namespace| format!("{}={namespace}", naming::NAMESPACE)));
+        let helper = vec![helper_reference()];
+        let (containers, networks, volumes, images) =
+            futures::try_join!(self.containers(Some(labels.clone())), self.networks(None), self.volumes(Some(labels)), self.images(Some(helper)))?;
+        let networks: BTreeMap<String, Network> = networks.into_iter().map(|network| (network.id.clone(), network)).collect();
+        let mut containers = self.complete(containers, &networks).await?;
+        containers.retain(|container| container.owner.as_ref().is_some_and(|owner| owner.object == *object));
+        let mut volumes = volumes;
+        volumes.retain(|volume| volume.owner.as_ref().is_some_and(|owner| owner.object == *object));
+        let networks: Vec<Network> = networks.into_values().collect();
+        self.memory().note(&networks, &volumes);
+        Ok(Glimpse { containers, networks, volumes, helper: images.get(&helper_reference()).cloned() })
+    }
+
+    /// The engine's id. The event stream asks for it at each connection; without a stream it is asked for here.
+    async fn engine_id(&self) -> Result<String, Error> {
+        let known = {
+            let memory = self.memory();
+            memory.engine.clone().filter(|_| memory.live)
+        };
+        match known {
+            Some(engine) => Ok(engine),
+            None => Ok(within(INSPECT, self.client.docker.info()).await?.id.unwrap_or_default()),
+        }
+    }
+
+    /// The containers, each with the id of the network of its creation.
+    async fn containers(&self, labels: Option<Vec<String>>) -> Result<Vec<(Container, Option<String>)>, Error> {
+        let filters = labels.map(|labels| convert::filters([("label", labels)]));
+        let options = ListContainersOptions { all: true, filters, ..Default::default() };
+        let list = within(LIST, self.client.docker.list_containers(Some(options))).await?;
+        let with_mode = list.into_iter().map(|mut summary| {
+            let mode = summary.host_config.take().and_then(|config| config.network_mode);
+            (convert::container(summary), mode)
+        });
+        Ok(with_mode.filter_map(|(container, mode)| Some((container?, mode))).collect())
+    }
+
+    pub(super) async fn networks(&self, name: Option<&str>) -> Result<Vec<Network>, Error> {
+        let filters = name.map(|name| convert::filters([("name", vec![name.to_owned()])]));
+        let list = within(LIST, self.client.docker.list_networks(Some(ListNetworksOptions { filters }))).await?;
+        // The filter finds parts of names too.
+        let exact = |network: &Network| name.is_none_or(|name| network.name == name);
+        Ok(list.into_iter().filter_map(|network| convert::network(&self.installation, network)).filter(exact).collect())
+    }
+
+    async fn volumes(&self, labels: Option<Vec<String>>) -> Result<Vec<Volume>, Error> {
+        let filters = labels.map(|labels| convert::filters([("label", labels)]));
+        let list = within(LIST, self.client.docker.list_volumes(Some(ListVolumesOptions { filters }))).await?;
+        Ok(list.volumes.unwrap_or_default().into_iter().map(|volume| convert::volume(&self.installation, volume)).collect())
+    }
+
+    async fn images(&self, references: Option<Vec<String>>) -> Result<BTreeMap<String, String>, Error> {
+        let filters = references.map(|references| convert::filters([("reference", references)]));
+        let list = within(LIST, self.client.docker.list_images(Some(ListImagesOptions { filters, ..Default::default() }))).await?;
+        Ok(convert::images(list))
+    }
+
+    /// Adds owner, networks and details; containers that went away meanwhile are left out.
+    async fn complete(&self, list: Vec<(Container, Option<String>)>, networks: &BTreeMap<String, Network>) -> Result<Vec<Container>, Error> {
+        let mut unread = Vec::new();
+        let mut containers = Vec::new();
+        {
+            let mut memory = self.memory();
+            for (mut container, mode) in list {
+                convert::resolve_networks(&mut container, mode.as_deref(), networks);
+                container.owner = memory.identify(&self.installation, &container);
+                container.details = memory.details(&container).cloned();
+                if container.owner.is_some() && container.details.is_none() {
+                    unread.push((container.id.clone(), memory.version(&container.id)));
+                }
+                containers.push(container);
+            }
+        }
+        let read = unread.into_iter().map(|(id, version)| async move { Ok::<_, Error>((id.clone(), (self.inspect(&id).await?, version))) });
+        let mut read: HashMap<ContainerId, (Inspected, u64)> = stream::iter(read).buffer_unordered(INSPECTS).try_collect().await?;
+        let mut memory = self.memory();
+        containers.retain_mut(|container| match read.remove(&container.id) {
+            Some((Inspected::Read(details), version)) => {
+                memory.learn(container, version, (*details).clone());
+                container.details = Some(*details);
+                true
+            }
+            Some((Inspected::Gone, _)) => false,
+            Some((Inspected::Unreadable, _)) | None => true,
+        });
+        Ok(containers)
+    }
+
+    async fn inspect(&self, id: &ContainerId) -> Result<Inspected, Error> {
+        let call = async {
+            match self.client.docker.inspect_container(&id.0, None).await {
+                Err(error) if status(&error) == Some(404) => Ok(Inspected::Gone),
+                Err(bollard::errors::Error::JsonDataError { message, .. }) => {
+                    tracing::warn!(container = %id.0, error = %message, "cannot read what the engine says of a container");
+                    Ok(Inspected::Unreadable)
+                }
+                result => result.map(|inspect| Inspected::Read(Box::new(convert::details(inspect)))),
+            }
+        };
+        within(INSPECT, call).await
+    }
+}
+
+/// What an inspect gave. One that cannot be read leaves the details out and harms no other.
+enum Inspected {
+    Read(Box<Details>),
+    Gone,
+    Unreadable,
+}

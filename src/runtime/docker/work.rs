@@ -1,0 +1,230 @@
+//! What tasks do on an engine: pull, run a command, take an activity sample, read the end of a log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::models::CreateImageInfo;
+use bollard::query_parameters::{CreateImageOptions, StatsOptions};
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt};
+
+use super::connect::Client;
+use super::error::{classify, within};
+use super::registry;
+use crate::observed::{ContainerId, TaskKey, TaskResult};
+use crate::planner::Task;
+use crate::runtime::tasks::{Progress, Work};
+
+/// Makes the helper image on an engine; the error is for people.
+pub type MakeHelper = Arc<dyn Fn(Client) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// The limit of a quick call.
+const CALL: Duration = Duration::from_secs(30);
+/// A pull that brings nothing for so long has failed.
+const PULL_SILENCE: Duration = Duration::from_secs(300);
+/// How much of a command's output is kept.
+const OUTPUT: usize = 4096;
+/// Inspects of exec sessions in flight.
+const SESSIONS: usize = 8;
+
+/// The work of an engine's tasks.
+pub struct DockerWork {
+    /// The engine.
+    pub client: Client,
+    /// Makes the helper image.
+    pub make_helper: MakeHelper,
+}
+
+impl Work for DockerWork {
+    fn run(&self, key: TaskKey, task: Task, progress: Progress) -> BoxFuture<'static, Result<TaskResult, String>> {
+        let client = self.client.clone();
+        match (task, container(&key)) {
+            (Task::Helper, _) => {
+                let made = (self.make_helper)(client);
+                Box::pin(async move { made.await.map(|()| TaskResult::Done) })
+            }
+            (Task::Pull { reference }, _) => Box::pin(async move { pull(&client, &reference, &progress).await }),
+            (Task::Exec { argv, limit }, Some(id)) => Box::pin(async move { exec(&client, &id, argv, limit.0.unsigned_abs()).await }),
+            (Task::Sample { ignore }, Some(id)) => Box::pin(async move { sample(&client, &id, &ignore).await }),
+            (Task::Tail { lines }, Some(id)) => Box::pin(async move { tail(&client, &id, lines).await }),
+            (Task::Exec { .. } | Task::Sample { .. } | Task::Tail { .. }, None) => {
+                Box::pin(async { Err("this task needs a container, and its key names none".to_owned()) })
+            }
+        }
+    }
+}
+
+/// The container that a task is about.
+fn container(key: &TaskKey) -> Option<ContainerId> {
+    match key {
+        TaskKey::Hook(id, _) | TaskKey::IdleCheck(id) | TaskKey::IdleWarn(id) | TaskKey::Sample(id) | TaskKey::Tail(id) | TaskKey::Probe(id) => {
+            Some(id.clone())
+        }
+        TaskKey::Pull(_) | TaskKey::Helper => None,
+    }
+}
+
+async fn pull(client: &Client, reference: &str, progress: &Progress) -> Result<TaskResult, String> {
+    let credentials = registry::credentials(reference).await?;
+    let options = CreateImageOptions { from_image: Some(registry::with_tag(reference)), ..Default::default() };
+    let mut stream = Box::pin(client.docker.create_image(Some(options), None, credentials));
+    let mut layers = Layers::default();
+    loop {
+        match tokio::time::timeout(PULL_SILENCE, stream.next()).await {
+            Err(_) => return Err(format!("the registry sent nothing for {} s", PULL_SILENCE.as_secs())),
+            Ok(None) => return Ok(TaskResult::Done),
+            Ok(Some(Err(error))) => return Err(classify(error).to_string()),
+            Ok(Some(Ok(info))) => progress.tell(layers.take(info)),
+        }
+    }
+}
+
+/// How far the layers of a pull are.
+#[derive(Default)]
+struct Layers(BTreeMap<String, (i64, i64)>);
+
+impl Layers {
+    /// Takes a report in, and says where the whole stands.
+    fn take(&mut self, info: CreateImageInfo) -> String {
+        if let (Some(layer), Some("Downloading"), Some(detail)) = (&info.id, info.status.as_deref(), &info.progress_detail)
+            && let (Some(current), Some(total)) = (detail.current, detail.total)
+        {
+            self.0.insert(layer.clone(), (current, total));
+        }
+        if let (Some(layer), Some("Download complete" | "Pull complete" | "Extracting")) = (&info.id, info.status.as_deref())
+            && let Some(entry) = self.0.get_mut(layer)
+        {
+            entry.0 = entry.1;
+        }
+        let (current, total) = self.0.values().fold((0, 0), |sum, layer| (sum.0 + layer.0, sum.1 + layer.1));
+        if total <= 0 {
+            return "pulling".to_owned();
+        }
+        let mebibytes = |bytes: i64| bytes as f64 / 1_048_576.0;
+        format!("pulling {} % ({:.1} of {:.1} MiB)", current * 100 / total, mebibytes(current), mebibytes(total))
+    }
+}
+
+async fn exec(client: &Client, id: &ContainerId, argv: Vec<String>, limit: Duration) -> Result<TaskResult, String> {
+    let session = client.exec(&id.0, argv, false, false);
+    let mut session = tokio::time::timeout(CALL, session).await.map_err(|_| "the engine did not begin the command".to_owned())?.map_err(|e| e.to_string())?;
+    let mut kept: Vec<u8> = Vec::new();
+    let whole = async {
+        while let Some(chunk) = session.output.next().await {
+            let chunk = chunk.map_err(|error| error.to_string())?;
+            kept.extend_from_slice(&chunk.bytes);
+            kept.drain(..kept.len().saturating_sub(OUTPUT));
+        }
+        Ok::<(), String>(())
+    };
+    match tokio::time::timeout(limit, whole).await {
+        // Docker has no call that ends a command: it goes on in the container until it ends itself.
+        Err(_) => return Err(format!("no end within {} s; it may still run in the container", limit.as_secs())),
+        Ok(result) => result?,
+    }
+    let code = session.exit.code().await.map_err(|error| error.to_string())?;
+    Ok(TaskResult::Exit { code, output: String::from_utf8_lossy(&kept).into_owned() })
+}
+
+async fn sample(client: &Client, id: &ContainerId, ignore: &[Vec<String>]) -> Result<TaskResult, String> {
+    let inspect = within(CALL, client.docker.inspect_container(&id.0, None)).await.map_err(|error| error.to_string())?;
+    let pid = inspect.state.and_then(|state| state.pid).unwrap_or_default();
+    let ignore: Vec<Vec<String>> = ignore.iter().map(|argv| plain(argv)).collect();
+    let sessions = stream::iter(inspect.exec_ids.unwrap_or_default()).map(|session| async move {
+        // One that ended in between counts as little as one that ended before.
+        let inspect = within(CALL, client.docker.inspect_exec(&session)).await.ok()?;
+        let process = inspect.process_config.filter(|_| inspect.running == Some(true))?;
+        let argv: Vec<String> = process.entrypoint.into_iter().chain(process.arguments.unwrap_or_default()).collect();
+        Some((session, argv))
+    });
+    let open: Vec<Option<(String, Vec<String>)>> = sessions.buffer_unordered(SESSIONS).collect().await;
+    let mut execs: Vec<_> = open.into_iter().flatten().filter(|(_, argv)| !ignore.contains(argv)).collect();
+    execs.sort();
+    let sent = match client.local.then(|| sent_by_process(id, pid)).flatten() {
+        Some(sent) => sent,
+        None => sent_by_stats(client, id).await?,
+    };
+    Ok(TaskResult::Sample { sent, execs })
+}
+
+/// A health test as the command that Docker runs for it.
+fn plain(argv: &[String]) -> Vec<String> {
+    match argv {
+        [first, rest @ ..] if first == "CMD" => rest.to_vec(),
+        [first, script] if first == "CMD-SHELL" => vec!["/bin/sh".to_owned(), "-c".to_owned(), script.clone()],
+        other => other.to_vec(),
+    }
+}
+
+/// What the container's network namespace sent, of all its interfaces but the loopback. `None`: the process cannot be seen from here,
+/// or its number is another's.
+fn sent_by_process(id: &ContainerId, pid: i64) -> Option<u64> {
+    if pid <= 0 || !std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?.contains(&id.0) {
+        return None;
+    }
+    Some(sent_bytes(&std::fs::read_to_string(format!("/proc/{pid}/net/dev")).ok()?))
+}
+
+/// The column of sent bytes of `/proc/net/dev`: the ninth after the interface's name.
+fn sent_bytes(table: &str) -> u64 {
+    let rows = table.lines().filter_map(|line| line.split_once(':')).filter(|(name, _)| name.trim() != "lo");
+    rows.filter_map(|(_, counters)| counters.split_whitespace().nth(8)?.parse::<u64>().ok()).sum()
+}
+
+async fn sent_by_stats(client: &Client, id: &ContainerId) -> Result<u64, String> {
+    let options = StatsOptions { stream: false, one_shot: true };
+    let mut stats = Box::pin(client.docker.stats(&id.0, Some(options)));
+    let reply = tokio::time::timeout(CALL, stats.next()).await.map_err(|_| "the engine gave no statistics".to_owned())?;
+    let reply = reply.ok_or("the engine gave no statistics")?.map_err(|error| classify(error).to_string())?;
+    Ok(reply.networks.unwrap_or_default().into_values().filter_map(|network| network.tx_bytes).sum())
+}
+
+async fn tail(client: &Client, id: &ContainerId, lines: u32) -> Result<TaskResult, String> {
+    let read = async {
+        let mut text = Vec::new();
+        let mut chunks = client.logs(&id.0, false, Some(lines));
+        while let Some(chunk) = chunks.next().await {
+            text.extend_from_slice(&chunk.map_err(|error| error.to_string())?.bytes);
+        }
+        Ok(TaskResult::Tail(String::from_utf8_lossy(&text).into_owned()))
+    };
+    tokio::time::timeout(CALL, read).await.map_err(|_| "the engine gave no log".to_owned())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bollard::models::ProgressDetail;
+
+    #[test]
+    fn sent_bytes_leave_the_loopback_out() {
+        let table = "Inter-|   Receive                                                |  Transmit\n \
+             face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n    \
+             lo:    9000 1 0 0 0 0 0 0    9000 1 0 0 0 0 0 0\n  eth0: 1 2 3 4 5 6 7 8 900 1 0 0 0 0 0 0\n  eth1:1 2 3 4 5 6 7 8 11 1 0 0 0 0 0 0\n";
+        assert_eq!(sent_bytes(table), 911);
+    }
+
+    #[test]
+    fn health_tests_are_compared_as_the_commands_that_run() {
+        let argv = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert_eq!(plain(&argv(&["CMD", "true", "x"])), argv(&["true", "x"]));
+        assert_eq!(plain(&argv(&["CMD-SHELL", "true x"])), argv(&["/bin/sh", "-c", "true x"]));
+        assert_eq!(plain(&argv(&["sleep", "1"])), argv(&["sleep", "1"]));
+    }
+
+    #[test]
+    fn progress_adds_the_layers_up() {
+        let info = |id: &str, status: &str, detail: Option<(i64, i64)>| CreateImageInfo {
+            id: Some(id.into()),
+            status: Some(status.into()),
+            progress_detail: detail.map(|(current, total)| ProgressDetail { current: Some(current), total: Some(total) }),
+            ..Default::default()
+        };
+        let mut layers = Layers::default();
+        assert_eq!(layers.take(info("latest", "Pulling from x", None)), "pulling");
+        assert_eq!(layers.take(info("a", "Downloading", Some((1 << 20, 3 << 20)))), "pulling 33 % (1.0 of 3.0 MiB)");
+        assert_eq!(layers.take(info("b", "Downloading", Some((0, 1 << 20)))), "pulling 25 % (1.0 of 4.0 MiB)");
+        assert_eq!(layers.take(info("a", "Download complete", None)), "pulling 75 % (3.0 of 4.0 MiB)");
+    }
+}
