@@ -2,9 +2,16 @@
 //!
 //! **Invariant:** losing the ledger loses history and harms nothing: identity, leases and hashes come back from labels.
 
+pub mod backup;
+mod book;
+pub mod grant;
 pub mod memory;
 pub mod overlay;
 pub mod sqlite;
+pub mod statedir;
+
+#[cfg(test)]
+mod contract;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -89,6 +96,19 @@ pub enum Grant {
     },
 }
 
+/// What an object holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Whose.
+    pub object: ObjectRef,
+    /// Which life.
+    pub uid: Uid,
+    /// What; never `Refused`.
+    pub grant: Grant,
+    /// Whether the spec fixes the port.
+    pub fixed: bool,
+}
+
 /// What cannot be granted, and from what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pools {
@@ -96,12 +116,35 @@ pub struct Pools {
     pub ports: (u16, u16),
     /// The pool of subnets: CIDR.
     pub network: String,
-    /// Ports that are taken or in quarantine.
+    /// Ports in quarantine, and ports that something else than the object's own containers uses: other programs, and containers of other objects
+    /// whose leases are not in the ledger yet.
     pub ports_taken: BTreeSet<u16>,
-    /// Subnets that others use: CIDR.
+    /// Subnets that others use, of any prefix length: CIDR.
     pub subnets_taken: BTreeSet<String>,
     /// Fixed ports of all objects: never leased from the range.
     pub ports_fixed: BTreeSet<u16>,
+    /// Objects that are stopped, the longest stopped first: when the range is used up, these give up their leases, in this order.
+    pub reclaimable: Vec<Uid>,
+}
+
+/// The answer to claims.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// One for each claim, in their order.
+    pub grants: Vec<Grant>,
+    /// What others had to give up for it; each of them needs a new grant.
+    pub displaced: Vec<Displaced>,
+}
+
+/// A lease that was taken away for the sake of another object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Displaced {
+    /// Who lost it.
+    pub object: ObjectRef,
+    /// Its uid.
+    pub uid: Uid,
+    /// What.
+    pub grant: Grant,
 }
 
 /// What only history knows of an object. Each field says what stands in for it when the ledger is lost.
@@ -615,7 +658,51 @@ pub enum LedgerError {
         /// The newest schema known.
         known: i64,
     },
+    /// The file is not a ledger any more.
+    #[error(
+        "{path} is damaged ({why}); bring a backup back with `dockmaster state restore FILE`, or move {path} away: a new one is begun, and nothing but history is lost"
+    )]
+    Corrupt {
+        /// The file.
+        path: String,
+        /// What was found.
+        why: String,
+    },
+    /// There is no ledger.
+    #[error("there is no ledger at {path}; start `dockmaster run` first, or name its state directory with --state-dir")]
+    Absent {
+        /// The file.
+        path: String,
+    },
+    /// A life of an object that the ledger does not know.
+    #[error("the ledger knows no {object} with uid {uid}")]
+    Unknown {
+        /// The object.
+        object: ObjectRef,
+        /// The uid.
+        uid: Uid,
+    },
+    /// Two objects claim one identity.
+    #[error("uid {uid} of {object} belongs to another object already; remove the container that carries it by mistake")]
+    Identity {
+        /// The object that came second.
+        object: ObjectRef,
+        /// The uid.
+        uid: Uid,
+    },
 }
+
+impl LedgerError {
+    /// The store failed in doing this.
+    pub(crate) fn store(doing: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        LedgerError::Store { doing, source: source.into() }
+    }
+}
+
+/// So many events are kept in all.
+pub const EVENTS_KEPT: u32 = 10_000;
+/// So many entries of the journal are kept for each object.
+pub const JOURNAL_KEPT: u32 = 200;
 
 /// The result of ledger calls.
 pub type Result<T> = std::result::Result<T, LedgerError>;
@@ -625,21 +712,24 @@ pub trait Ledger: Send + Sync {
     /// All objects, living and buried.
     fn records(&self) -> BoxFuture<'_, Result<Vec<Record>>>;
     /// Admits a document: its uid and generation, from the ledger, else from `recovered`, else new (uid given, generation 1). A new digest raises
-    /// the generation. A tombstone of the key ends: the object is the old one.
+    /// the generation, and a higher one of the same life in `recovered` lifts it: it never falls. A tombstone of the key ends: the object is the
+    /// old one. What is known and unchanged is not written.
     fn admit<'a>(&'a self, document: &'a Document, fresh: Admission, recovered: Option<Admission>) -> BoxFuture<'a, Result<Admitted>>;
-    /// Grants claims in one transaction; what is held already is kept, what is not claimed any more is given back.
-    fn grant<'a>(&'a self, object: &'a ObjectRef, uid: &'a Uid, claims: &'a [Claim], held: &'a [Grant], pools: &'a Pools) -> BoxFuture<'a, Result<Vec<Grant>>>;
+    /// Grants claims in one transaction; what is held already is kept, what is not claimed any more is given back. `held` is what labels in Docker
+    /// say that the object has: it counts where the ledger knows nothing. What shares no life with a document (a namespace) claims under a
+    /// uid of its own making, such as `namespace/alice`. See `grant.rs` for the rules.
+    fn grant<'a>(&'a self, object: &'a ObjectRef, uid: &'a Uid, claims: &'a [Claim], held: &'a [Grant], pools: &'a Pools) -> BoxFuture<'a, Result<Granted>>;
     /// Takes a port away from an object, so that the next grant gives another.
     fn revoke<'a>(&'a self, uid: &'a Uid, port: u16) -> BoxFuture<'a, Result<()>>;
     /// All leases.
-    fn leases(&self) -> BoxFuture<'_, Result<Vec<(ObjectRef, Uid, Grant)>>>;
+    fn leases(&self) -> BoxFuture<'_, Result<Vec<Lease>>>;
     /// The facts of one object.
     fn facts<'a>(&'a self, uid: &'a Uid) -> BoxFuture<'a, Result<Facts>>;
     /// Writes facts, in order, in one transaction.
     fn record<'a>(&'a self, uid: &'a Uid, facts: &'a [Fact]) -> BoxFuture<'a, Result<()>>;
-    /// Sets or changes the tombstone of an object.
+    /// Sets or changes the tombstone of an object; another life of it than the tombstone's is `Unknown`.
     fn bury<'a>(&'a self, object: &'a ObjectRef, tombstone: &'a Tombstone) -> BoxFuture<'a, Result<()>>;
-    /// Forgets an object, its leases and its facts; its events and journal stay.
+    /// Forgets an object, its leases, facts and status; its events and journal stay.
     fn release<'a>(&'a self, object: &'a ObjectRef) -> BoxFuture<'a, Result<()>>;
     /// Keeps the status for readers without a running operator.
     fn save_status<'a>(&'a self, object: &'a ObjectRef, status: &'a serde_json::Value, at: Timestamp) -> BoxFuture<'a, Result<()>>;
