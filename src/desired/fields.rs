@@ -92,3 +92,84 @@ pub fn diff_fields(old: &BTreeMap<String, String>, new: &BTreeMap<String, String
         .map(|path| FieldChange { field: path.clone(), old: value(old, path), new: value(new, path) })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The container with everything in it, of the hash's fixtures.
+    fn full() -> ContainerSpec {
+        let fixtures: Vec<serde_json::Value> = serde_json::from_str(include_str!("fixtures/hash-v1.json")).unwrap();
+        serde_json::from_value(fixtures[3]["container"].clone()).unwrap()
+    }
+
+    #[test]
+    fn a_container_reads_like_its_spec() {
+        let fields = fields(&full());
+        for (path, value) in [
+            ("image", "ghcr.io/acme/shop:1"),
+            ("command", r#"["npm","run dev"]"#),
+            ("env.NODE_ENV", "development"),
+            ("env.EMPTY", ""),
+            ("labels.team", "blue"),
+            ("ports.http", "127.0.0.1:10001->3000/tcp"),
+            ("mounts./cache", "volume dm-vol-alice.shop.cache"),
+            ("mounts./data", "host /srv/data, read-only"),
+            ("mounts./run", "tmpfs 64m of 1000:1000"),
+            ("networks.dm-ns-alice", "shop,shop.alice"),
+            ("health.interval", "5s"),
+            ("resources.memory", "2g"),
+            ("restart", "on-failure"),
+            ("security.dropCapabilities", "CHOWN,NET_RAW"),
+        ] {
+            assert_eq!(fields.get(path).map(String::as_str), Some(value), "{path}");
+        }
+        assert!(!fields.keys().any(|path| path.contains("dockmaster.")), "our own labels are nobody's change");
+    }
+
+    #[test]
+    fn a_change_names_field_old_and_new() {
+        let mut new = full();
+        new.env.insert("NODE_ENV".to_owned(), "test".to_owned());
+        new.env.remove("EMPTY");
+        new.limits.memory = None;
+        new.ports[0].host = 10009;
+        let changes: Vec<String> = diff_fields(&fields(&full()), &fields(&new)).into_iter().map(|c| format!("{}: {} -> {}", c.field, c.old, c.new)).collect();
+        assert_eq!(
+            changes,
+            [
+                "env.EMPTY:  -> (unset)",
+                "env.NODE_ENV: development -> test",
+                "ports.http: 127.0.0.1:10001->3000/tcp -> 127.0.0.1:10009->3000/tcp",
+                "resources.memory: 2g -> (unset)",
+            ]
+        );
+        assert_eq!(diff_fields(&fields(&full()), &fields(&full())), []);
+    }
+
+    #[test]
+    fn every_change_of_the_hash_is_a_change_of_a_field() {
+        let mut changed = full();
+        changed.health.as_mut().unwrap().start_interval = crate::resource::Duration::from_secs(9);
+        changed.security.read_only_root = false;
+        changed.stop_grace = crate::resource::Duration::from_secs(9);
+        let paths: Vec<String> = diff_fields(&fields(&full()), &fields(&changed)).into_iter().map(|change| change.field).collect();
+        assert_eq!(paths, ["health.startInterval", "security.readOnlyRoot", "stopGracePeriod"]);
+    }
+
+    #[test]
+    fn what_looks_secret_is_not_shown() {
+        for (name, value, expected) in [
+            ("NODE_ENV", "test", "test"),
+            ("API_KEY", "hunter2", "sha256:f52fbd32"),
+            ("db_password", "hunter2", "sha256:f52fbd32"),
+            ("GITHUB_TOKEN", "", "sha256:e3b0c442"),
+            ("DATABASE_URL", "postgres://me:hunter2@db/shop", "sha256:"),
+            ("HOMEPAGE", "https://example.com/@me", "sha256:"),
+            ("SITE", "https://example.com/", "https://example.com/"),
+        ] {
+            let found = shown(name, value);
+            assert!(if expected == "sha256:" { found.starts_with(expected) } else { found == expected }, "{name}: {found}");
+        }
+    }
+}
