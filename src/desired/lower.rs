@@ -18,6 +18,7 @@ use crate::resource::workspace::{
 };
 use crate::resource::{Kind, Metadata, Object, ObjectRef, RESTART, WorkspaceSpec};
 use crate::state::{Admission, Claim, Grant};
+use crate::tenancy::policy;
 
 /// The prefix length of a namespace's subnet: 61 containers.
 pub const NAMESPACE_PREFIX: u8 = 26;
@@ -108,7 +109,7 @@ pub fn lower(input: &LowerInput<'_>) -> Intent {
         labels: &metadata.labels,
         own_labels: BTreeMap::new(),
         aliases: Vec::new(),
-        policy: input.tenants.policy(),
+        policy: input.tenants.resolved().policy.unwrap_or_default(),
         grants: input.grants,
         directory: input.directory,
         copies: false,
@@ -142,17 +143,6 @@ fn run_policy(spec: &WorkspaceSpec) -> RunPolicy {
         })
     });
     RunPolicy { declared_running: spec.state != Some(DeclaredState::Stopped), idle, max_lifetime: spec.max_lifetime, hours: spec.running_hours.clone() }
-}
-
-/// Whether one of the patterns, in which `*` is any text, matches all of the text.
-pub(super) fn allowed(patterns: &[String], text: &str) -> bool {
-    fn matches(pattern: &str, text: &str) -> bool {
-        match pattern.split_once('*') {
-            None => pattern == text,
-            Some((head, tail)) => text.strip_prefix(head).is_some_and(|rest| (0..=rest.len()).any(|at| rest.get(at..).is_some_and(|rest| matches(tail, rest)))),
-        }
-    }
-    patterns.iter().any(|pattern| matches(pattern, text))
 }
 
 /// The subnet granted for a network.
@@ -408,11 +398,10 @@ impl Workload<'_> {
         if image == ImageWant::HELPER {
             return ImageWant::Helper;
         }
-        let namespace = self.object.ns();
-        if !image.is_empty() && self.policy.images.as_ref().is_some_and(|patterns| !allowed(patterns, &image)) {
-            self.fatal.push(invalid(format!(
-                "the policy of tenant {namespace} does not allow the image {image}; name it in spec.policy.images of Tenant/{namespace}, or use another"
-            )));
+        if !image.is_empty()
+            && let Err(why) = policy::image(&self.policy, &image)
+        {
+            self.fatal.push(invalid(why));
         }
         ImageWant::Reference(image)
     }
@@ -475,12 +464,11 @@ impl Workload<'_> {
             let reserved = matches!(network.as_str(), "bridge" | "host" | "none" | "default") || network.starts_with(&format!("{installation}-"));
             if reserved {
                 self.fatal.push(invalid(format!("spec.networks names {network}, which no workspace may join; remove it")));
-            } else if allowed(self.policy.networks.as_deref().unwrap_or_default(), network) {
-                attachments.push(Attachment { network: network.clone(), aliases: vec![full.clone()] });
-            } else {
-                self.fatal.push(invalid(format!(
-                    "the policy of tenant {namespace} does not allow the network {network}; name it in spec.policy.networks of Tenant/{namespace}, or remove it"
-                )));
+                continue;
+            }
+            match policy::network(&self.policy, network) {
+                Ok(()) => attachments.push(Attachment { network: network.clone(), aliases: vec![full.clone()] }),
+                Err(why) => self.fatal.push(invalid(why)),
             }
         }
         attachments

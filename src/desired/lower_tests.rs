@@ -36,7 +36,8 @@ impl Case {
 
     fn intent(&self) -> Intent {
         let resource: Object<WorkspaceSpec> = read(json!({"apiVersion": "dockmaster/v1", "kind": "Workspace", "metadata": self.metadata, "spec": self.spec}));
-        let tenants = Tenants { namespace: "alice", own: Some(&self.tenant), default: None };
+        let all = BTreeMap::from([("alice".to_owned(), self.tenant.clone())]);
+        let tenants = Tenants { all: &all, namespace: "alice" };
         let resolved = resolve(&resource.spec, &BTreeMap::new(), tenants);
         let object = ObjectRef::new(Kind::Workspace, "alice", "shop");
         let grants = self.grants.clone().unwrap_or_else(|| grant_all(&claims("dm", &object, &resolved.spec)));
@@ -299,14 +300,10 @@ fn what_cannot_be_done_is_said_and_nothing_is_half_done() {
         (json!({}), Stalled, "nothing says which image to run; set spec.image, or spec.type"),
         (json!({"type": "nodde"}), Stalled, "there is no WorkspaceType nodde; did you mean node?"),
         (json!({"image": "i", "resources": {"cpu": "8"}}), Stalled, "spec.resources.cpu 8 is more than the 2 CPUs of this host"),
-        (json!({"image": "i", "networks": ["db-net"]}), Stalled, "the policy of tenant alice does not allow the network db-net"),
+        (json!({"image": "i", "networks": ["db-net"]}), Stalled, "network `db-net` is not allowed here; policy.networks of the tenant"),
         (json!({"image": "i", "networks": ["bridge"]}), Stalled, "spec.networks names bridge, which no workspace may join"),
         (json!({"image": "i", "networks": ["dm-ns-bob"]}), Stalled, "spec.networks names dm-ns-bob"),
-        (
-            json!({"image": "i", "mounts": [{"externalVolume": "data", "path": "/d"}]}),
-            Stalled,
-            "the policy of tenant alice does not allow the external volume data",
-        ),
+        (json!({"image": "i", "mounts": [{"externalVolume": "data", "path": "/d"}]}), Stalled, "volume `data` is not allowed here; policy.externalVolumes"),
         (
             json!({"image": "i", "mounts": [{"externalVolume": "dm-vol-bob.x.y", "path": "/d"}]}),
             Stalled,
@@ -383,7 +380,7 @@ fn host_directories_need_permission() {
         ("/srv/../etc", true, &["/srv"], None, Err("the host directory /etc at /d may not be mounted")),
         ("/srv2", true, &["/srv"], None, Err("the host directory /srv2 at /d may not be mounted")),
         ("/srv/sets", false, &["/srv/"], None, Ok("/srv/sets")),
-        ("/srv/sets", false, &["/srv"], Some(&["/srv/alice"]), Err("the policy of tenant alice does not allow the host directory /srv/sets")),
+        ("/srv/sets", false, &["/srv"], Some(&["/srv/alice"]), Err("host path `/srv/sets` is not allowed here; policy.hostPaths")),
         ("/srv/alice/x", false, &["/srv"], Some(&["/srv/alice"]), Ok("/srv/alice/x")),
         ("data", true, &["/specs"], Some(&[]), Ok("/specs/alice/data")),
     ];
@@ -410,7 +407,7 @@ fn the_tenants_policy_opens_and_closes() {
     assert_eq!(state.volumes[0].scope, VolumeScope::External);
     assert!(state.volumes[0].labels.is_empty());
     let (_, message) = Case::new(json!({"image": "evil/app"})).tenant(json!({"policy": {"images": ["ghcr.io/acme/*"]}})).refused();
-    assert!(message.starts_with("the policy of tenant alice does not allow the image evil/app"), "{message}");
+    assert!(message.starts_with("image `evil/app` is not allowed here"), "{message}");
     Case::new(json!({"type": "static"})).tenant(json!({"policy": {"images": []}})).sound();
 }
 
@@ -436,15 +433,6 @@ fn disk_limits_are_given_or_admitted_to_be_soft() {
     case.disk_limit = true;
     let hard = case.sound();
     assert_eq!((hard.containers[0].storage_size, hard.notices.len()), (hard.disk, 0));
-}
-
-#[test]
-fn patterns_match_whole_texts() {
-    for (pattern, text, expected) in
-        [("*", "x", true), ("a*c", "abc", true), ("a*c", "abcd", false), ("ghcr.io/*/app:*", "ghcr.io/a/app:1", true), ("", "x", false), ("*é*", "caféx", true)]
-    {
-        assert_eq!(allowed(&[pattern.to_owned()], text), expected, "{pattern} {text}");
-    }
 }
 
 proptest! {

@@ -12,9 +12,10 @@ use serde_json::{Map, Value};
 
 use super::builtin;
 use crate::resource::condition::{Condition, ConditionType, Reason, Truth};
-use crate::resource::tenant::{Policy, Quota, TenantDefaults};
+use crate::resource::tenant::TenantDefaults;
 use crate::resource::workspace::{Idle, Resources};
 use crate::resource::{TenantSpec, WorkspaceSpec, WorkspaceTypeSpec};
+use crate::tenancy::{self, DEFAULT, resolve_tenant};
 
 /// A spec with nothing left to look up.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,45 +31,19 @@ pub struct Resolved {
     pub fatal: Vec<Condition>,
 }
 
-/// The tenants that speak for a namespace.
-#[derive(Clone, Copy, Debug, Default)]
+/// The tenants, and the namespace that they speak for.
+#[derive(Clone, Copy, Debug)]
 pub struct Tenants<'a> {
+    /// All tenants by name.
+    pub all: &'a BTreeMap<String, TenantSpec>,
     /// The namespace, which is the name of its tenant.
     pub namespace: &'a str,
-    /// The tenant of that name.
-    pub own: Option<&'a TenantSpec>,
-    /// `Tenant/default`, which speaks where the other does not.
-    pub default: Option<&'a TenantSpec>,
 }
 
 impl Tenants<'_> {
-    /// The defaults in force, field by field.
-    pub fn defaults(&self) -> TenantDefaults {
-        self.over(|tenant| tenant.defaults.as_ref())
-    }
-
-    /// The quota in force, field by field.
-    pub fn quota(&self) -> Quota {
-        self.over(|tenant| tenant.quota.as_ref())
-    }
-
-    /// The policy in force, field by field.
-    pub fn policy(&self) -> Policy {
-        self.over(|tenant| tenant.policy.as_ref())
-    }
-
-    fn over<T: Serialize + DeserializeOwned + Default>(&self, part: impl Fn(&TenantSpec) -> Option<&T>) -> T {
-        let mut fields = Map::new();
-        for tenant in [self.default, self.own].into_iter().flatten() {
-            if let Some(Value::Object(values)) = part(tenant).map(plain) {
-                fields.extend(values);
-            }
-        }
-        typed(Value::Object(fields))
-    }
-
-    fn named(&self, default: bool) -> String {
-        format!("tenant {}", if default { "default" } else { self.namespace })
+    /// The spec in force for the namespace, each field its own tenant's or else that of `Tenant/default`.
+    pub fn resolved(&self) -> TenantSpec {
+        resolve_tenant(self.all, self.namespace)
     }
 }
 
@@ -88,9 +63,10 @@ pub fn resolve(spec: &WorkspaceSpec, types: &BTreeMap<String, WorkspaceTypeSpec>
 
 /// What the tenants say where nobody above them does, topmost first.
 pub(super) fn tenant_layers(tenants: Tenants<'_>) -> Vec<(String, Value)> {
-    let both = [(tenants.own, false), (tenants.default, true)];
-    let layer = |defaults: &TenantDefaults, default| (tenants.named(default), plain(&from_tenant(defaults)));
-    both.into_iter().filter_map(|(tenant, default)| Some(layer(tenant?.defaults.as_ref()?, default))).collect()
+    let mut names = vec![tenants.namespace, DEFAULT];
+    names.dedup();
+    let layer = |name: &str| Some((format!("tenant {name}"), plain(&from_tenant(tenants.all.get(name)?.defaults.as_ref()?))));
+    names.into_iter().filter_map(layer).collect()
 }
 
 /// Puts the built-in values below the layers given (topmost first), merges all and applies the tenants' caps.
@@ -176,48 +152,27 @@ pub(super) fn invalid(message: impl Into<String>) -> Condition {
     Condition::new(ConditionType::Stalled, Truth::True, Reason::Invalid, message)
 }
 
-/// The tenant's limits: a value beyond them is cut with a notice, a missing one becomes the limit.
+/// The tenant's limits on each container: a value beyond them is cut with a notice, a missing one becomes the limit.
 fn cap(resolved: &mut Resolved, tenants: Tenants<'_>) {
-    let quota = tenants.quota();
-    let of = |part: fn(&Quota) -> bool| tenants.own.and_then(|tenant| tenant.quota.as_ref()).is_some_and(part);
-    let origins = [tenants.named(!of(|q| q.cpu.is_some())), tenants.named(!of(|q| q.memory.is_some())), tenants.named(!of(|q| q.disk.is_some()))];
-    let services: Vec<String> = resolved.spec.services.keys().cloned().collect();
-    let mut cut = |resources: &mut Resources, path: &str| {
-        let before = [resources.cpu.map(|v| v.to_string()), resources.memory.map(|v| v.to_string()), resources.disk.map(|v| v.to_string())];
-        resources.cpu = least(resources.cpu, quota.cpu);
-        resources.memory = least(resources.memory, quota.memory);
-        resources.disk = least(resources.disk, quota.disk);
-        let after = [resources.cpu.map(|v| v.to_string()), resources.memory.map(|v| v.to_string()), resources.disk.map(|v| v.to_string())];
-        for (index, field) in ["cpu", "memory", "disk"].into_iter().enumerate() {
-            if before[index] == after[index] {
-                continue;
+    let Some(quota) = tenants.resolved().quota.filter(|quota| quota.cpu.is_some() || quota.memory.is_some() || quota.disk.is_some()) else { return };
+    let own = tenants.all.get(tenants.namespace).and_then(|tenant| tenant.quota.clone()).unwrap_or_default();
+    let of = |own: bool| format!("tenant {} (quota)", if own { tenants.namespace } else { DEFAULT });
+    let main = (String::new(), &mut resolved.spec.resources);
+    let services = resolved.spec.services.iter_mut().map(|(name, service)| (format!("services.{name}."), &mut service.resources));
+    for (path, slot) in std::iter::once(main).chain(services) {
+        let asked = slot.take().unwrap_or_default();
+        let (given, notes) = tenancy::cap(&asked, &quota);
+        for (field, changed, own) in [
+            ("cpu", asked.cpu != given.cpu, own.cpu.is_some()),
+            ("memory", asked.memory != given.memory, own.memory.is_some()),
+            ("disk", asked.disk != given.disk, own.disk.is_some()),
+        ] {
+            if changed {
+                resolved.origins.insert(format!("{path}resources.{field}"), of(own));
             }
-            if let (Some(asked), Some(given)) = (&before[index], &after[index]) {
-                let message = format!(
-                    "{path}{field} {asked} is more than the {given} that {} allows for one container; it gets {given}: ask for less, or raise spec.quota.{field} there",
-                    origins[index]
-                );
-                resolved.notices.push(Condition::abnormal(ConditionType::QuotaExceeded, message));
-            }
-            resolved.origins.insert(format!("{path}{field}"), format!("{} (quota)", origins[index]));
         }
-    };
-    let capped = quota.cpu.is_some() || quota.memory.is_some() || quota.disk.is_some();
-    if !capped {
-        return;
-    }
-    cut(resolved.spec.resources.get_or_insert_default(), "resources.");
-    for name in services {
-        if let Some(service) = resolved.spec.services.get_mut(&name) {
-            cut(service.resources.get_or_insert_default(), &format!("services.{name}.resources."));
-        }
-    }
-}
-
-fn least<T: Ord>(value: Option<T>, limit: Option<T>) -> Option<T> {
-    match (value, limit) {
-        (Some(value), Some(limit)) => Some(value.min(limit)),
-        (value, limit) => value.or(limit),
+        resolved.notices.extend(notes.into_iter().map(|note| Condition::abnormal(ConditionType::QuotaExceeded, format!("{path}{note}"))));
+        *slot = Some(given);
     }
 }
 

@@ -9,7 +9,14 @@ fn types(declared: Value) -> BTreeMap<String, WorkspaceTypeSpec> {
     read(declared)
 }
 
-fn layers() -> (WorkspaceSpec, BTreeMap<String, WorkspaceTypeSpec>, TenantSpec, TenantSpec) {
+fn tenants(tenants: Value) -> BTreeMap<String, TenantSpec> {
+    read(tenants)
+}
+
+static NONE: BTreeMap<String, TenantSpec> = BTreeMap::new();
+const NOBODY: Tenants<'_> = Tenants { all: &NONE, namespace: "alice" };
+
+fn layers() -> (WorkspaceSpec, BTreeMap<String, WorkspaceTypeSpec>, BTreeMap<String, TenantSpec>) {
     let spec = read(json!({
         "type": "shop",
         "env": [{"name": "NODE_ENV", "value": "test"}, {"name": "EXTRA", "value": "1"}],
@@ -26,16 +33,17 @@ fn layers() -> (WorkspaceSpec, BTreeMap<String, WorkspaceTypeSpec>, TenantSpec, 
             "health": {"test": ["CMD", "true"], "retries": 5},
         },
     }));
-    let alice = read(json!({"defaults": {"memory": "1g", "maxLifetime": "8h"}}));
-    let everyone = read(json!({"defaults": {"cpu": "1", "memory": "2g", "idleTimeout": "30m"}}));
-    (spec, types, alice, everyone)
+    let tenants = tenants(json!({
+        "alice": {"defaults": {"memory": "1g", "maxLifetime": "8h"}},
+        "default": {"defaults": {"cpu": "1", "memory": "2g", "idleTimeout": "30m"}},
+    }));
+    (spec, types, tenants)
 }
 
 #[test]
 fn every_layer_has_its_say_and_is_named() {
-    let (spec, types, alice, everyone) = layers();
-    let tenants = Tenants { namespace: "alice", own: Some(&alice), default: Some(&everyone) };
-    let resolved = resolve(&spec, &types, tenants);
+    let (spec, types, all) = layers();
+    let resolved = resolve(&spec, &types, Tenants { all: &all, namespace: "alice" });
     assert_eq!((resolved.fatal, resolved.notices), (vec![], vec![]));
     assert_eq!(
         plain(&resolved.spec),
@@ -89,22 +97,22 @@ fn every_layer_has_its_say_and_is_named() {
 fn a_command_replaces_and_an_empty_one_too() {
     let declared = types(json!({"t": {"image": "i", "command": ["a", "b"], "entrypoint": ["e"]}}));
     let spec: WorkspaceSpec = read(json!({"type": "t", "command": []}));
-    let resolved = resolve(&spec, &declared, Tenants::default()).spec;
+    let resolved = resolve(&spec, &declared, NOBODY).spec;
     assert_eq!((resolved.command, resolved.entrypoint), (Some(vec![]), Some(vec!["e".to_owned()])));
 }
 
 #[test]
 fn nothing_said_gets_neither_a_health_check_nor_an_idle_policy() {
-    let resolved = resolve(&read(json!({"image": "busybox"})), &BTreeMap::new(), Tenants::default()).spec;
+    let resolved = resolve(&read(json!({"image": "busybox"})), &BTreeMap::new(), NOBODY).spec;
     assert_eq!((resolved.health, resolved.idle, resolved.max_lifetime), (None, None, None));
 }
 
 #[test]
 fn a_declared_type_replaces_the_built_in_one_and_may_build_on_it() {
     let spec: WorkspaceSpec = read(json!({"type": "node"}));
-    let replaced = resolve(&spec, &types(json!({"node": {"image": "mine"}})), Tenants::default()).spec;
+    let replaced = resolve(&spec, &types(json!({"node": {"image": "mine"}})), NOBODY).spec;
     assert_eq!((replaced.image.as_deref(), replaced.command), (Some("mine"), None));
-    let extended = resolve(&spec, &types(json!({"node": {"base": "node", "image": "mine"}})), Tenants::default());
+    let extended = resolve(&spec, &types(json!({"node": {"base": "node", "image": "mine"}})), NOBODY);
     assert_eq!(extended.fatal, []);
     assert_eq!((extended.spec.image.as_deref(), extended.spec.command.is_some()), (Some("mine"), true));
 }
@@ -118,7 +126,7 @@ fn wrong_types_say_what_to_do() {
         ("c", "there is no WorkspaceType nod that type c builds on; did you mean node?"),
         ("mainframe", "there is no WorkspaceType mainframe; declare it, or use one of a, b, c, code-server, go, node, php, python, ruby, static"),
     ] {
-        let resolved = resolve(&read(json!({"type": name, "image": "own"})), &declared, Tenants::default());
+        let resolved = resolve(&read(json!({"type": name, "image": "own"})), &declared, NOBODY);
         let messages: Vec<_> = resolved.fatal.iter().map(|c| (c.type_, c.reason, c.message.as_str())).collect();
         assert_eq!(messages, [(ConditionType::Stalled, Reason::Invalid, expected)]);
     }
@@ -126,9 +134,8 @@ fn wrong_types_say_what_to_do() {
 
 #[test]
 fn limits_of_the_tenant_cap_and_fill() {
-    let alice: TenantSpec = read(json!({"quota": {"memory": "1g"}}));
-    let everyone: TenantSpec = read(json!({"quota": {"memory": "8g", "cpu": "2"}}));
-    let tenants = Tenants { namespace: "alice", own: Some(&alice), default: Some(&everyone) };
+    let all = tenants(json!({"alice": {"quota": {"memory": "1g"}}, "default": {"quota": {"memory": "8g", "cpu": "2"}}}));
+    let tenants = Tenants { all: &all, namespace: "alice" };
     let spec: WorkspaceSpec = read(json!({"image": "i", "resources": {"memory": "4g"}, "services": {"db": {"image": "p", "resources": {"cpu": "3"}}}}));
     let resolved = resolve(&spec, &BTreeMap::new(), tenants);
     assert_eq!(plain(&resolved.spec.resources), json!({"cpu": "2", "memory": "1g", "pids": 512}));
@@ -137,7 +144,7 @@ fn limits_of_the_tenant_cap_and_fill() {
     assert_eq!(resolved.origins["resources.cpu"], "tenant default (quota)");
     let notices: Vec<_> = resolved.notices.iter().map(|c| c.message.as_str()).collect();
     assert_eq!(notices.len(), 2, "{notices:?}");
-    assert!(notices[0].starts_with("resources.memory 4g is more than the 1g that tenant alice allows for one container; it gets 1g"), "{notices:?}");
-    assert!(notices[1].starts_with("services.db.resources.cpu 3 is more than the 2 that tenant default allows"), "{notices:?}");
+    assert!(notices[0].starts_with("resources.memory: 4g is more than the quota allows, 1g is used"), "{notices:?}");
+    assert!(notices[1].starts_with("services.db.resources.cpu: 3 is more than the quota allows, 2 is used"), "{notices:?}");
     assert!(resolved.fatal.is_empty());
 }

@@ -3,11 +3,12 @@
 //! Paths are compared as text, cleaned of `.` and `..`; links are the host's business, and whoever can plant one below an allowed
 //! directory can show what it points to. So `--host-path` should name directories that only trusted users write.
 
-use super::lower::{Workload, allowed};
+use super::lower::Workload;
 use super::merge::invalid;
 use super::{MountSource, MountWant, VolumeScope, VolumeWant, naming, security};
 use crate::resource::quantity::Bytes;
 use crate::resource::workspace::{Mount, ServiceVolume};
+use crate::tenancy::policy;
 
 /// The size of the `/tmp` in memory under a read-only root file system.
 const TMP_SIZE: Bytes = Bytes(256 << 20);
@@ -69,17 +70,14 @@ impl Workload<'_> {
 
     /// A volume that exists already: by the tenant's policy, and never one that this installation made for somebody.
     fn external(&mut self, volume: &str, path: &str) -> Option<MountSource> {
-        let namespace = self.object.ns();
         if volume.starts_with(&format!("{}-", self.around.installation)) {
             self.fatal.push(invalid(format!(
                 "the external volume {volume} at {path} has a name of this operator's own; use volume or sharedVolume to mount what it manages"
             )));
             return None;
         }
-        if !allowed(self.policy.external_volumes.as_deref().unwrap_or_default(), volume) {
-            self.fatal.push(invalid(format!(
-                "the policy of tenant {namespace} does not allow the external volume {volume} at {path}; name it in spec.policy.externalVolumes of Tenant/{namespace}, or remove the mount"
-            )));
+        if let Err(why) = policy::external_volume(&self.policy, volume) {
+            self.fatal.push(invalid(why));
             return None;
         }
         self.volumes.insert(VolumeWant { name: volume.to_owned(), volume: volume.to_owned(), scope: VolumeScope::External, labels: Default::default() });
@@ -90,18 +88,14 @@ impl Workload<'_> {
     fn host_path(&mut self, host: &str, path: &str, read_only: bool) -> Option<String> {
         let own = clean(self.directory);
         let wanted = if host.starts_with('/') { clean(host) } else { clean(&format!("{own}/{host}")) };
-        let below_root = self.around.host_paths.iter().any(|root| is_below(&wanted, &clean(root)));
-        let namespace = self.object.ns();
-        if below_root {
-            let by_policy = self.policy.host_paths.as_ref().is_none_or(|paths| paths.iter().any(|root| is_below(&wanted, &clean(root))));
-            if by_policy {
-                return Some(wanted);
-            }
-            if !is_below(&wanted, &own) {
-                self.fatal.push(invalid(format!(
-                    "the policy of tenant {namespace} does not allow the host directory {wanted} at {path}; name it in spec.policy.hostPaths of Tenant/{namespace}, or remove the mount"
-                )));
-                return None;
+        if self.around.host_paths.iter().any(|root| is_below(&wanted, &clean(root))) {
+            match policy::host_path(&self.policy, &wanted) {
+                Ok(()) => return Some(wanted),
+                Err(why) if !is_below(&wanted, &own) => {
+                    self.fatal.push(invalid(why));
+                    return None;
+                }
+                Err(_) => {}
             }
         }
         if !is_below(&wanted, &own) {

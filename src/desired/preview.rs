@@ -113,7 +113,7 @@ fn inherited(spec: WorkspaceSpec) -> WorkspaceSpec {
 
 /// When a preview expires: what it says, else so long after its creation as it, its tenant, or nobody says.
 pub fn expires_at(spec: &PreviewSpec, created: Timestamp, tenants: Tenants<'_>) -> Timestamp {
-    let ttl = spec.ttl.or(tenants.defaults().preview_ttl).unwrap_or(builtin::PREVIEW_TTL);
+    let ttl = spec.ttl.or(tenants.resolved().defaults.and_then(|defaults| defaults.preview_ttl)).unwrap_or(builtin::PREVIEW_TTL);
     spec.expires_at.unwrap_or_else(|| created.saturating_add(ttl.0).unwrap_or(Timestamp::MAX))
 }
 
@@ -160,7 +160,7 @@ pub fn lower_preview(input: &PreviewInput<'_>) -> Intent {
         labels: &metadata.labels,
         own_labels: BTreeMap::from([(naming::HASH.to_owned(), input.hash.to_owned()), (naming::EXPIRES.to_owned(), expires_at.to_string())]),
         aliases: pinned.iter().map(|pinned| pinned.source.name.clone()).collect(),
-        policy: input.tenants.policy(),
+        policy: input.tenants.resolved().policy.unwrap_or_default(),
         grants: input.grants,
         directory: pinned.as_ref().map_or(input.directory, |pinned| &pinned.directory),
         copies: true,

@@ -29,12 +29,12 @@ fn pinned() -> Value {
         "idle": {"timeout": "30m"}, "maxLifetime": "8h", "runningHours": {"from": "08:00", "to": "18:00"}, "state": "Stopped",
         "hooks": {"postStart": ["warm-up"]}, "route": {"host": "x.example.com"}, "deletionPolicy": "Retain", "update": {"when": "OnRestart"},
     }));
-    pin(&resolve(&spec, &BTreeMap::new(), Tenants::default()).spec, &source(), &uid(), "/specs/alice")
+    pin(&resolve(&spec, &BTreeMap::new(), Tenants { all: &BTreeMap::new(), namespace: "alice" }).spec, &source(), &uid(), "/specs/alice")
 }
 
 fn lowered(spec: Value, pinned: Option<&Value>, tenant: Value) -> DesiredState {
-    let tenant: TenantSpec = read(tenant);
-    let tenants = Tenants { namespace: "alice", own: Some(&tenant), default: None };
+    let all: BTreeMap<String, TenantSpec> = read(json!({"alice": tenant}));
+    let tenants = Tenants { all: &all, namespace: "alice" };
     let resource: Object<PreviewSpec> = read(json!({
         "apiVersion": "dockmaster/v1", "kind": "Preview", "metadata": {"name": "shop", "namespace": "alice", "labels": {"team": "blue"}}, "spec": spec,
     }));
