@@ -4,6 +4,7 @@
 
 pub mod backup;
 mod book;
+pub mod directory_lock;
 pub mod grant;
 pub mod memory;
 pub mod overlay;

@@ -7,6 +7,8 @@ pub mod create;
 pub mod error;
 pub mod execute;
 pub mod facts;
+pub mod helper_image;
+pub mod lock;
 pub mod memory;
 pub mod observe;
 pub mod registry;

@@ -8,7 +8,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
 use super::error::{status, within};
-use super::{DockerRuntime, convert};
+use super::{DockerRuntime, convert, helper_image};
 use crate::desired::naming;
 use crate::observed::{Container, ContainerId, Details, Glimpse, Network, Volume, World};
 use crate::resource::ObjectRef;
@@ -20,11 +20,6 @@ const LIST: Duration = Duration::from_secs(10);
 const INSPECT: Duration = Duration::from_secs(30);
 /// Inspects in flight.
 const INSPECTS: usize = 8;
-
-/// The reference of the helper image of this version.
-pub fn helper_reference() -> String {
-    format!("dockmaster/helper:{}", env!("CARGO_PKG_VERSION"))
-}
 
 impl DockerRuntime {
     /// Everything that the engine has.
@@ -39,7 +34,7 @@ impl DockerRuntime {
             engine,
             listed: Some(Timestamp::now()),
             volumes: volumes.into_iter().map(|volume| (volume.name.clone(), volume)).collect(),
-            helper: images.get(&helper_reference()).cloned(),
+            helper: images.get(&helper_image::reference()).cloned(),
             networks,
             images,
             tasks: self.tasks.states(),
@@ -59,7 +54,7 @@ impl DockerRuntime {
             format!("{}={}", naming::NAME, object.name),
         ];
         labels.extend(object.namespace.as_ref().map(|namespace| format!("{}={namespace}", naming::NAMESPACE)));
-        let helper = vec![helper_reference()];
+        let helper = vec![helper_image::reference()];
         let (containers, networks, volumes, images) =
             futures::try_join!(self.containers(Some(labels.clone())), self.networks(None), self.volumes(Some(labels)), self.images(Some(helper)))?;
         let networks: BTreeMap<String, Network> = networks.into_iter().map(|network| (network.id.clone(), network)).collect();
@@ -69,7 +64,7 @@ impl DockerRuntime {
         volumes.retain(|volume| volume.owner.as_ref().is_some_and(|owner| owner.object == *object));
         let networks: Vec<Network> = networks.into_values().collect();
         self.memory().note(&networks, &volumes);
-        Ok(Glimpse { containers, networks, volumes, helper: images.get(&helper_reference()).cloned() })
+        Ok(Glimpse { containers, networks, volumes, helper: images.get(&helper_image::reference()).cloned() })
     }
 
     /// The engine's id. The event stream asks for it at each connection; without a stream it is asked for here.
