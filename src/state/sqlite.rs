@@ -91,8 +91,10 @@ fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new().filename(path).foreign_keys(true).busy_timeout(Duration::from_secs(30))
 }
 
+/// Connections stay open: a file that somebody puts in the place of this one is not opened by the way.
 async fn pool(options: SqliteConnectOptions, connections: u32) -> sqlx::Result<SqlitePool> {
-    SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false).acquire_timeout(Duration::from_secs(60)).connect_with(options).await
+    let pool = SqlitePoolOptions::new().max_connections(connections).idle_timeout(None).max_lifetime(None).test_before_acquire(false);
+    pool.acquire_timeout(Duration::from_secs(60)).connect_with(options).await
 }
 
 /// A file that is there, for reading.

@@ -48,10 +48,10 @@ pub fn standing(roster: &[Member], tenants: &BTreeMap<String, TenantSpec>) -> BT
 /// Members that are over one quota, and the sentence that says so.
 type Over<'a> = (Vec<&'a Member>, Option<String>);
 
-/// Nothing that runs is stopped, and what does not want to run needs no verdict.
+/// Nothing that runs is stopped.
 fn refuse<'a>(verdicts: &mut BTreeMap<ObjectRef, Option<String>>, over: impl IntoIterator<Item = Over<'a>>) {
     for (members, sentence) in over {
-        verdicts.extend(members.iter().filter(|member| member.wants_run && !member.running).map(|member| (member.object.clone(), sentence.clone())));
+        verdicts.extend(members.iter().filter(|member| !member.running).map(|member| (member.object.clone(), sentence.clone())));
     }
 }
 
@@ -233,7 +233,8 @@ mod tests {
     #[test]
     fn the_oldest_workspaces_may_be_and_the_message_says_what_to_do() {
         let quota = Quota { max_workspaces: Some(2), ..Quota::default() };
-        let roster = [workspace(3, false), workspace(1, false), workspace(2, false)];
+        let mut roster = [workspace(3, false), workspace(1, false), workspace(2, false)];
+        roster[0].wants_run = false;
         let over = "maxWorkspaces of alice is 2 and all are used, by workspace/w1, workspace/w2: delete one of them, or ask for a higher quota";
         assert_eq!(refused(&roster, quota.clone()), [("w3".to_owned(), over.to_owned())]);
         assert_eq!(may_create(&roster[..1], &tenants(quota.clone()), "alice", Kind::Workspace, None), Ok(()));
