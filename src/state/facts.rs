@@ -1,0 +1,335 @@
+//! What only history knows of one object: single facts, and what they add up to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::resource::Uid;
+use crate::resource::condition::closed_set;
+
+/// What only history knows of an object. Each field says what stands in for it when the ledger is lost.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Facts {
+    /// The last activity and its kind; lost: the container's start.
+    pub activity: Option<(Timestamp, String)>,
+    /// Since when it runs by somebody's wish; lost: the container's start.
+    pub run_since: Option<Timestamp>,
+    /// When `start` was last asked for; lost: never.
+    pub start_asked: Option<Timestamp>,
+    /// No stop by policy before this instant (`extend`); lost: none.
+    pub extended_until: Option<Timestamp>,
+    /// Why it was stopped by policy; lost: unknown, it stays stopped (`StateLost`).
+    pub stopped: Option<PolicyStop>,
+    /// The value of the restart annotation that was acted on; lost: the present one.
+    pub restart_seen: Option<String>,
+    /// A restart asked for on the command line and not done yet.
+    pub restart_asked: Option<Timestamp>,
+    /// Hooks done: (container, hook, start instant or empty); lost: done.
+    pub hooks_done: BTreeSet<(String, String, String)>,
+    /// Hooks that failed: (container, hook) to the message.
+    pub hooks_failed: BTreeMap<String, String>,
+    /// The last sample; lost: taken anew.
+    pub sample: Option<Sample>,
+    /// When the idle check last failed to answer, first of the row.
+    pub idle_check_failing: Option<Timestamp>,
+    /// The stop that was warned of.
+    pub warned: Option<Timestamp>,
+    /// The configuration that was applied, by container name, as `(field, value)`, redacted.
+    pub applied: BTreeMap<String, BTreeMap<String, String>>,
+    /// The own digest of the spec that was applied; lost: the present one.
+    pub applied_digest: Option<String>,
+    /// A replacement that failed: the hash and the message.
+    pub update_failed: Option<(String, String)>,
+    /// Exits seen, for the crash loop: instants, the latest last, at most twelve; lost: none.
+    pub exits: Vec<Timestamp>,
+    /// Failed attempts of operations in a row, and when the next may be.
+    pub failures: u32,
+    /// The last lines of the log before the last removal or crash.
+    pub previous_log: Option<String>,
+    /// A preview: the resolved configuration, pinned at its creation; lost: made anew from the source, else held.
+    pub pinned: Option<serde_json::Value>,
+    /// A preview: its hash; lost: from labels.
+    pub preview_hash: Option<String>,
+    /// A preview: the volumes were copied.
+    pub copied: Option<Timestamp>,
+    /// A preview: it has expired.
+    pub expired: Option<Timestamp>,
+    /// Data volumes that were made once: a missing one is `DataLost`.
+    pub volumes_made: BTreeSet<String>,
+    /// Volumes that were found gone: name to the generation at which that was seen.
+    pub data_lost: BTreeMap<String, u64>,
+    /// The state was recovered from labels after a loss, and no `start` was asked for since.
+    pub state_lost: bool,
+}
+
+/// A stop by policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyStop {
+    /// When.
+    pub at: Timestamp,
+    /// Which policy.
+    pub why: StopReason,
+}
+
+closed_set! {
+    /// Why a running object was stopped.
+    StopReason {
+        /// No activity.
+        Idle,
+        /// The end of its lifetime.
+        Lifetime,
+        /// Outside its hours.
+        OutsideHours,
+        /// The spec says `Stopped`.
+        Declared,
+        /// Quota.
+        Quota,
+        /// The preview expired.
+        Expired,
+    }
+}
+
+/// One activity sample.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// When.
+    pub at: Timestamp,
+    /// The container.
+    pub container: String,
+    /// Bytes that it had sent.
+    pub sent: u64,
+    /// Open exec sessions and since when they have been seen.
+    pub execs: BTreeMap<String, Timestamp>,
+}
+
+/// The grave of a deleted object, in which its data waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// Which life it ends.
+    pub uid: Uid,
+    /// When it was deleted.
+    pub at: Timestamp,
+    /// When it ends.
+    pub until: Timestamp,
+    /// Whether the data goes then.
+    pub consent: Consent,
+    /// Set by `purge`: it ends now.
+    pub purge: bool,
+}
+
+/// By whose word a volume may be removed. There is no third way to lose one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Consent {
+    /// By nobody's.
+    None,
+    /// `deletionPolicy: Delete` in the last good spec.
+    DeleteInSpec,
+    /// It is the copy of a preview: it goes with it.
+    PreviewCopy,
+}
+
+/// A durable fact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Fact {
+    /// Something was done in it.
+    Activity {
+        /// When.
+        at: Timestamp,
+        /// What.
+        by: String,
+    },
+    /// It began to run by somebody's wish.
+    RunSince(Timestamp),
+    /// A person asked for a start.
+    StartAsked(Timestamp),
+    /// A person postponed the next stop.
+    ExtendedUntil(Timestamp),
+    /// A policy stops it.
+    Stopped(PolicyStop),
+    /// Nothing keeps it stopped any more.
+    Unstopped,
+    /// The restart annotation was acted on.
+    RestartSeen(Option<String>),
+    /// A person asked for a restart.
+    RestartAsked(Timestamp),
+    /// That restart was done.
+    RestartDone,
+    /// A hook ran.
+    HookDone {
+        /// The container.
+        container: String,
+        /// The hook.
+        hook: String,
+        /// The start of the container, for hooks of each start; else empty.
+        start: String,
+    },
+    /// A hook failed.
+    HookFailed {
+        /// The hook.
+        hook: String,
+        /// Why; empty takes the failure back.
+        message: String,
+    },
+    /// A sample was taken.
+    Sampled(Sample),
+    /// The idle check did not answer; `None`: it did.
+    IdleCheckFailing(Option<Timestamp>),
+    /// The stop at this instant was warned of.
+    Warned(Timestamp),
+    /// A container was made with this configuration.
+    Applied {
+        /// Its name.
+        name: String,
+        /// `(field, value)`, redacted; empty: it is gone.
+        fields: BTreeMap<String, String>,
+    },
+    /// The own spec of this digest is in force.
+    AppliedDigest(String),
+    /// A replacement failed; `None`: forgotten.
+    UpdateFailed(Option<(String, String)>),
+    /// The process ended by itself.
+    Exited(Timestamp),
+    /// The exits are forgotten.
+    ExitsForgotten,
+    /// The last lines of the log.
+    PreviousLog(String),
+    /// A preview's configuration.
+    Pinned(serde_json::Value),
+    /// A preview's hash.
+    PreviewHash(String),
+    /// A preview's volumes were copied.
+    Copied(Timestamp),
+    /// A preview has expired.
+    Expired(Timestamp),
+    /// A data volume was made.
+    VolumeMade(String),
+    /// A data volume was found gone.
+    VolumeLost {
+        /// Its name.
+        name: String,
+        /// The object's generation.
+        generation: u64,
+    },
+    /// The state was lost and recovered.
+    StateLost(bool),
+    /// Operations failed so many times in a row.
+    Failures(u32),
+}
+
+impl Fact {
+    /// Its name in plans and the journal.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Fact::Activity { .. } => "activity",
+            Fact::RunSince(_) => "run-since",
+            Fact::StartAsked(_) => "start-asked",
+            Fact::ExtendedUntil(_) => "extended",
+            Fact::Stopped(_) => "stopped-by-policy",
+            Fact::Unstopped => "may-run",
+            Fact::RestartSeen(_) => "restart-annotation",
+            Fact::RestartAsked(_) => "restart-asked",
+            Fact::RestartDone => "restart-done",
+            Fact::HookDone { .. } => "hook-done",
+            Fact::HookFailed { .. } => "hook-failed",
+            Fact::Sampled(_) => "sample",
+            Fact::IdleCheckFailing(_) => "idle-check",
+            Fact::Warned(_) => "warned",
+            Fact::Applied { .. } => "applied",
+            Fact::AppliedDigest(_) => "applied-spec",
+            Fact::UpdateFailed(_) => "update-failed",
+            Fact::Exited(_) => "exited",
+            Fact::ExitsForgotten => "exits-forgotten",
+            Fact::PreviousLog(_) => "previous-log",
+            Fact::Pinned(_) => "pinned",
+            Fact::PreviewHash(_) => "preview-hash",
+            Fact::Copied(_) => "copied",
+            Fact::Expired(_) => "expired",
+            Fact::VolumeMade(_) => "volume-made",
+            Fact::VolumeLost { .. } => "volume-lost",
+            Fact::StateLost(_) => "state-lost",
+            Fact::Failures(_) => "failures",
+        }
+    }
+}
+
+impl Facts {
+    /// Applies one fact. The one place that says what a fact means.
+    pub fn apply(&mut self, fact: &Fact) {
+        match fact.clone() {
+            Fact::Activity { at, by } => {
+                if self.activity.as_ref().is_none_or(|(last, _)| *last <= at) {
+                    self.activity = Some((at, by));
+                }
+                self.warned = None;
+            }
+            Fact::RunSince(at) => self.run_since = Some(at),
+            Fact::StartAsked(at) => {
+                self.start_asked = Some(at);
+                self.run_since = Some(at);
+                self.activity = Some((at, "start".to_owned()));
+                self.stopped = None;
+                self.warned = None;
+                self.extended_until = None;
+                self.state_lost = false;
+                self.exits.clear();
+            }
+            Fact::ExtendedUntil(at) => {
+                self.extended_until = Some(at);
+                self.warned = None;
+            }
+            Fact::Stopped(stop) => self.stopped = Some(stop),
+            Fact::Unstopped => self.stopped = None,
+            Fact::RestartSeen(token) => self.restart_seen = token,
+            Fact::RestartAsked(at) => self.restart_asked = Some(at),
+            Fact::RestartDone => self.restart_asked = None,
+            Fact::HookDone { container, hook, start } => {
+                self.hooks_failed.remove(&hook);
+                self.hooks_done.retain(|(done, ..)| *done == container);
+                self.hooks_done.insert((container, hook, start));
+            }
+            Fact::HookFailed { hook, message } => {
+                if message.is_empty() {
+                    self.hooks_failed.remove(&hook);
+                } else {
+                    self.hooks_failed.insert(hook, message);
+                }
+            }
+            Fact::Sampled(sample) => self.sample = Some(sample),
+            Fact::IdleCheckFailing(since) => self.idle_check_failing = since.and(self.idle_check_failing.or(since)),
+            Fact::Warned(at) => self.warned = Some(at),
+            Fact::Applied { name, fields } => {
+                if fields.is_empty() {
+                    self.applied.remove(&name);
+                } else {
+                    self.applied.insert(name, fields);
+                }
+            }
+            Fact::AppliedDigest(digest) => self.applied_digest = Some(digest),
+            Fact::UpdateFailed(failed) => self.update_failed = failed,
+            Fact::Exited(at) => {
+                if self.exits.last().is_none_or(|last| *last < at) {
+                    self.exits.push(at);
+                }
+                let excess = self.exits.len().saturating_sub(12);
+                self.exits.drain(..excess);
+            }
+            Fact::ExitsForgotten => self.exits.clear(),
+            Fact::PreviousLog(text) => self.previous_log = Some(text),
+            Fact::Pinned(spec) => self.pinned = Some(spec),
+            Fact::PreviewHash(hash) => self.preview_hash = Some(hash),
+            Fact::Copied(at) => self.copied = Some(at),
+            Fact::Expired(at) => self.expired = Some(at),
+            Fact::VolumeMade(name) => {
+                self.volumes_made.insert(name);
+            }
+            Fact::VolumeLost { name, generation } => {
+                self.volumes_made.remove(&name);
+                self.data_lost.insert(name, generation);
+            }
+            Fact::StateLost(lost) => self.state_lost = lost,
+            Fact::Failures(count) => self.failures = count,
+        }
+    }
+}
