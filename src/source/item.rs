@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 use super::render::{Lines, Problem, Severity, alternatives, nearest, quote};
 use super::select::{FileContext, NamespaceRule};
 use super::structure::{self, Checked, Finding, title};
-use super::tree::{Content, Node, Path, Span};
-use super::{Item, schema, validate};
+use super::tree::{Content, Node, Path};
+use super::{Item, schema, splice, validate};
 use crate::resource::{API_VERSION, Kind, Object, Origin, Resource, is_dns_label};
 
 /// The most problems that are told of one document.
@@ -19,8 +19,8 @@ const MAX_PROBLEMS: usize = 20;
 pub enum Read {
     /// Nothing, or comments only.
     Empty,
-    /// A good document.
-    Item(Box<Item>),
+    /// A good document, and the place of its name.
+    Item(Box<Item>, Box<Problem>),
     /// What is wrong with it; or that it is not ours, as a warning.
     Problems(Vec<Problem>),
 }
@@ -59,13 +59,17 @@ pub fn read(tree: &Node, index: u32, range: Range<usize>, lines: &Lines<'_>, con
     }
     findings.extend(misplaced);
     match resource {
-        Some(resource) if findings.is_empty() => Read::Item(Box::new(Item {
-            digest: digest(&resource),
-            resource,
-            origin: Origin { source: context.source.clone(), path: context.path.clone(), document: index },
-            text: without_status(lines.text, range, tree),
-            directory: context.directory.clone(),
-        })),
+        Some(resource) if findings.is_empty() => {
+            let name = told(&finding(tree, Path::default().key("metadata").key("name"), "", ""));
+            let item = Item {
+                digest: digest(&resource),
+                resource,
+                origin: Origin { source: context.source.clone(), path: context.path.clone(), document: index },
+                text: without_status(lines.text, range, tree),
+                directory: context.directory.clone(),
+            };
+            Read::Item(Box::new(item), Box::new(name))
+        }
         Some(_) | None => Read::Problems(bounded(findings.iter().map(told).collect())),
     }
 }
@@ -211,50 +215,7 @@ pub fn digest(resource: &Resource) -> String {
 
 /// The text of a document without its `status`, comments and all.
 fn without_status(text: &str, range: Range<usize>, tree: &Node) -> String {
-    let whole = text.get(range.clone()).unwrap_or("");
     // Behind `---` the line goes on with nothing, a comment, or the document itself.
-    let begin = range.start + (whole.len() - whole.trim_start_matches([' ', '\t', '\r', '\n']).len());
-    let document = |cut: Option<Span>| match cut {
-        Some(cut) => format!("{}{}", text.get(begin..cut.start).unwrap_or(""), text.get(cut.end..range.end).unwrap_or("")),
-        None => text.get(begin..range.end).unwrap_or("").to_owned(),
-    };
-    let Content::Map(entries) = &tree.content else { return document(None) };
-    let Some(position) = entries.iter().position(|entry| entry.key == "status") else { return document(None) };
-    let start = entries.get(position).map_or(range.end, |entry| entry.key_span.start);
-    let next = entries.iter().map(|entry| entry.key_span.start).filter(|other| *other > start).min();
-    let in_braces = text.get(tree.span.start..).is_some_and(|rest| rest.starts_with('{'));
-    let cut = if in_braces {
-        let before = entries.iter().map(|entry| entry.value.span.end).filter(|end| *end <= start).max();
-        match (next, before) {
-            (Some(next), _) => Span { start, end: next },
-            (None, Some(before)) => Span { start: before, end: tree.span.end.saturating_sub(1) },
-            (None, None) => Span { start, end: tree.span.end.saturating_sub(1) },
-        }
-    } else {
-        Span { start: line_start(text, start), end: next.map_or_else(|| end_of_block(text, start, range.end), |next| block_end_before(text, start, next)) }
-    };
-    document(Some(cut))
-}
-
-fn line_start(text: &str, at: usize) -> usize {
-    text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1)
-}
-
-/// The start of the comments that lead up to the next key, else of its line: these belong to that key.
-fn block_end_before(text: &str, status: usize, next: usize) -> usize {
-    end_of_block(text, status, line_start(text, next))
-}
-
-/// Where the block that starts in the line of `status` ends: at the first later line, before `limit`, that is a comment or a key without
-/// indentation.
-fn end_of_block(text: &str, status: usize, limit: usize) -> usize {
-    let mut at = status;
-    for line in text.get(status..limit).unwrap_or("").split_inclusive('\n') {
-        let is_inside = at == status || line.starts_with([' ', '\t', '-', '}', ']']) || line.trim().is_empty();
-        if !is_inside {
-            return at;
-        }
-        at += line.len();
-    }
-    limit
+    let text = text.get(range).unwrap_or("").trim_start();
+    if tree.get("status").is_some() { splice::without_status(text) } else { text.to_owned() }
 }

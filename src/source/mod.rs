@@ -5,9 +5,11 @@
 
 pub mod directory;
 pub mod exchange;
+pub mod explain;
 pub mod item;
 pub mod parse;
 pub mod render;
+pub mod report;
 pub mod schema;
 pub mod select;
 pub mod sink;
@@ -15,6 +17,7 @@ pub mod splice;
 pub mod structure;
 pub mod tree;
 pub mod validate;
+pub mod words;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;

@@ -30,6 +30,8 @@ pub struct Parsed {
     pub items: Vec<Item>,
     /// What is wrong with the others, and warnings; sorted by place.
     pub problems: Vec<Problem>,
+    /// For each item the place of its name, as a problem without a message: for who compares it with others.
+    pub names: Vec<Problem>,
 }
 
 /// Reads the bytes of a file: refuses what is too long or not UTF-8, and parses the rest.
@@ -57,7 +59,10 @@ pub fn parse_file(text: &str, context: &FileContext) -> Parsed {
             }
             Ok(tree) => match item::read(&tree, document.index, document.range, &lines, context) {
                 item::Read::Empty => {}
-                item::Read::Item(item) => parsed.items.push(*item),
+                item::Read::Item(item, name) => {
+                    parsed.items.push(*item);
+                    parsed.names.push(*name);
+                }
                 item::Read::Problems(problems) => parsed.problems.extend(problems),
             },
         }
@@ -66,7 +71,7 @@ pub fn parse_file(text: &str, context: &FileContext) -> Parsed {
 }
 
 fn refused(context: &FileContext, message: &str, help: &str) -> Parsed {
-    Parsed { items: Vec::new(), problems: vec![Problem::of_file(context, message, help)] }
+    Parsed { problems: vec![Problem::of_file(context, message, help)], ..Parsed::default() }
 }
 
 /// Something that YAML or the bounds do not allow.
@@ -143,8 +148,10 @@ fn place(span: granit_parser::Span) -> Span {
 /// A syntax error in words for people.
 #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign set of some hundred kinds, of which the usual ones get a hint")]
 fn syntax(error: &ScanError, at: usize, text: &str) -> Fault {
-    let span = Span { start: at, end: at };
-    let here = text.get(at..).unwrap_or("");
+    // A tab is found when it is passed.
+    let start = if text.get(..at).is_some_and(|before| before.ends_with('\t')) { at - 1 } else { at };
+    let span = Span { start, end: at };
+    let here = text.get(start..).unwrap_or("");
     let help = match error.kind() {
         ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation => "YAML is indented with spaces; replace the tab",
         ErrorKind::MappingValueNotAllowed => "put a value that contains `: ` in quotes, or check the indentation of this line",
@@ -346,19 +353,4 @@ fn key_text(node: &Node) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::path::Path;
-
-    fn context(relative: &str) -> FileContext {
-        FileContext::new("specs", Path::new("/home/me/specs"), relative, None)
-    }
-
-    #[test]
-    fn a_bad_document_does_not_affect_its_neighbours() {
-        let good = "apiVersion: dockmaster/v1\nkind: Workspace\nmetadata: {name: shop}\nspec: {image: nginx}\n";
-        let parsed = parse_file(&format!("a: [\n---\n{good}---\nkind: Workspace\n---\n# nothing\n"), &context("alice/shop.yaml"));
-        assert_eq!(parsed.items.iter().map(|item| item.origin.document).collect::<Vec<_>>(), [1]);
-        assert_eq!(parsed.problems.iter().map(|problem| problem.origin.document).collect::<Vec<_>>(), [0, 2]);
-    }
-}
+mod tests;

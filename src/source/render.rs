@@ -33,9 +33,9 @@ pub struct Problem {
     /// What to do, with the nearest valid name where there is one.
     pub help: String,
     /// The line of the file; empty where there is none to show.
-    excerpt: String,
+    pub(super) excerpt: String,
     /// How many characters before the caret, and how many carets.
-    caret: (usize, usize),
+    pub(super) caret: (usize, usize),
 }
 
 /// Longer lines are cut around the caret.

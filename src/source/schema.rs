@@ -34,6 +34,9 @@ pub fn all() -> Value {
 
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
+/// Fields that their types have a Rust default for, only to be built in code.
+const REQUIRED: [(&str, &str); 3] = [("Service", "image"), ("Mount", "path"), ("Build", "context")];
+
 fn generate(kind: Kind) -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
     let metadata = generator.subschema_for::<Metadata>();
@@ -50,7 +53,12 @@ fn generate(kind: Kind) -> Value {
         Kind::Namespace => return Value::Null,
     };
     let status = generator.subschema_for::<Status>();
-    let definitions = generator.take_definitions(true);
+    let mut definitions = generator.take_definitions(true);
+    for (definition, field) in REQUIRED {
+        if let Some(definition) = definitions.get_mut(definition) {
+            definition["required"] = json!([field]);
+        }
+    }
     let field = |schema: schemars::Schema, description: &str| {
         let mut schema = schema.to_value();
         schema["description"] = json!(description);
@@ -110,5 +118,41 @@ fn simplify(schema: &mut Value) {
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `UPDATE=1 cargo test schema` writes them anew.
+    #[test]
+    fn the_committed_schemas_are_those_of_the_types() {
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("specs/schema");
+        let kinds = Kind::WRITTEN.map(|kind| (kind.singular(), schema(kind).clone()));
+        for (name, value) in kinds.into_iter().chain([("all", all())]) {
+            let path = directory.join(format!("{name}.json"));
+            let text = serde_json::to_string_pretty(&value).unwrap() + "\n";
+            if std::env::var_os("UPDATE").is_some() {
+                std::fs::write(&path, &text).unwrap();
+            }
+            let committed = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(committed == text, "{} is stale: run `UPDATE=1 cargo test --lib source::schema`", path.display());
+        }
+    }
+
+    #[test]
+    fn the_schemas_are_schemas() {
+        for value in Kind::WRITTEN.into_iter().map(|kind| schema(kind).clone()).chain([all()]) {
+            jsonschema::meta::validate(&value).unwrap();
+            jsonschema::validator_for(&value).unwrap();
+            // Every reference leads somewhere, and no optional field says `null`.
+            let text = value.to_string();
+            for (_, rest) in text.match_indices("\"#/$defs/").map(|(at, lead)| text.split_at(at + lead.len())) {
+                assert!(value["$defs"].get(rest.split('"').next().unwrap()).is_some(), "{rest:.40}");
+            }
+            assert!(!text.contains("\"null\""));
+        }
+        assert!(schema(Kind::Namespace).is_null());
     }
 }

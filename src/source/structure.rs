@@ -37,8 +37,11 @@ pub fn check(schema: &Value, tree: &Node) -> Checked {
     Checked { value: value.filter(|_| !walker.lost), findings: walker.findings }
 }
 
-/// Words for the patterns of the schema: what a text must be, and whether it is.
-const PATTERNS: [(&str, fn(&str) -> bool, &str); 3] = [
+/// A pattern of the schema, whether a text is like it, and words for it.
+type Pattern = (&'static str, fn(&str) -> bool, &'static str);
+
+/// All patterns of fields that people write as text.
+const PATTERNS: [Pattern; 3] = [
     (r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", is_dns_label, "a DNS label: at most 63 lower-case letters, digits and `-`, with a letter or digit at both ends"),
     (r"^[A-Za-z_][A-Za-z0-9_.-]*$", is_variable, "the name of a variable: letters, digits, `_`, `.` and `-`, and no digit first"),
     (r"^([01][0-9]|2[0-3]):[0-5][0-9]$", is_clock, "a time of day such as `\"08:00\"` or `\"23:30\"`"),
@@ -365,4 +368,40 @@ pub fn untyped(node: &Node) -> Value {
 fn float(text: &str) -> Option<f64> {
     let looks = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+' | b'e' | b'E')) && text.contains(['.', 'e', 'E']);
     text.parse().ok().filter(|value: &f64| looks && value.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::Kind;
+    use crate::source::schema::schema;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_pattern_of_the_schemas_has_words() {
+        fn walk(schema: &Value, name: &str) {
+            // Quantities are read as what they are.
+            if let Some(pattern) = schema.get("pattern").and_then(Value::as_str).filter(|_| !["Bytes", "Cpu", "Duration"].contains(&name)) {
+                assert!(PATTERNS.iter().any(|(known, ..)| *known == pattern), "{name}: {pattern}");
+            }
+            match schema {
+                Value::Object(fields) => fields.iter().for_each(|(name, field)| walk(field, name)),
+                Value::Array(entries) => entries.iter().for_each(|entry| walk(entry, name)),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+            }
+        }
+        Kind::WRITTEN.into_iter().for_each(|kind| walk(schema(kind), ""));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_words_mean_the_patterns(text in "[a-zA-Z0-9_.:-]{0,8}|[a-z0-9-]{60,66}|[0-2][0-9]:[0-6][0-9]") {
+            for (pattern, is, _) in PATTERNS {
+                let expected = jsonschema::is_valid(&serde_json::json!({"pattern": pattern}), &Value::from(text.as_str()));
+                prop_assert_eq!(is(&text), expected, "{} {}", pattern, text);
+            }
+        }
+    }
 }

@@ -153,4 +153,15 @@ impl Node {
         }
         span
     }
+
+    /// Where the last key of `path` stands, or what is nearest to it.
+    pub fn locate_key(&self, path: &Path) -> Span {
+        let Some((Step::Key(key), parents)) = path.0.split_last() else { return self.locate(path) };
+        let parent = parents.iter().try_fold(self, |node, step| match (step, &node.content) {
+            (Step::Key(key), _) => node.get(key),
+            (Step::Index(index), Content::List(nodes)) => nodes.get(*index),
+            (Step::Index(_), Content::Map(_) | Content::Scalar { .. }) => None,
+        });
+        parent.and_then(|parent| parent.entry(key)).map_or_else(|| self.locate(path), |entry| entry.key_span)
+    }
 }
