@@ -28,3 +28,5 @@ pub mod helper;
 
 pub mod config;
 pub mod http;
+
+pub mod controller;

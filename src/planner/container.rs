@@ -74,7 +74,7 @@ pub fn push_create(b: &mut Builder<'_>, want: &ContainerSpec, name: &str, image_
 
 /// Remembers what was applied, so that the next change can name old and new.
 pub fn record_applied(b: &mut Builder<'_>, want: &ContainerSpec, cause: &Cause, after: Vec<usize>) -> usize {
-    let fields = fields(want);
+    let fields = crate::desired::fields::fields(want);
     b.push(Operation::Record(Fact::Applied { name: want.name.clone(), fields }), Action::None, cause.clone(), after)
 }
 
@@ -99,6 +99,10 @@ fn keep(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owner:
             return Progress::Working(Reason::Progressing, format!("{} is dead and is made anew", container.name), None);
         }
         State::Created | State::Running(_) | State::Paused | State::Restarting | State::Exited { .. } => {}
+    }
+    if container.name != want.name {
+        let operation = Operation::Rename { target: target(container, owner), to: want.name.clone() };
+        b.push(operation, Action::Update, Cause::new("name", &container.name, &want.name), Vec::new());
     }
     let difference = difference(b, want, container, owner);
     if let Some(causes) = difference {
@@ -147,7 +151,7 @@ fn removed_limits(want: &ContainerSpec, details: &Details) -> Option<Vec<Cause>>
 
 /// Field by field what differs from what was applied; where that is not known, from what an inspect tells.
 fn causes(b: &Builder<'_>, want: &ContainerSpec, container: &Container) -> Vec<Cause> {
-    let new = fields(want);
+    let new = crate::desired::fields::fields(want);
     let Some(old) = b.input.facts.applied.get(&want.name) else {
         let mut causes = Vec::new();
         if container.image != want.image.as_str() && !want.image.as_str().starts_with("helper/") {
@@ -156,7 +160,7 @@ fn causes(b: &Builder<'_>, want: &ContainerSpec, container: &Container) -> Vec<C
         causes.push(Cause::new("spec", "unknown", "as declared"));
         return causes;
     };
-    new.iter().filter(|(k, v)| old.get(*k) != Some(v)).map(|(k, v)| Cause::new(k, old.get(k).cloned().unwrap_or_default(), v)).collect()
+    crate::desired::fields::diff_fields(old, &new).into_iter().map(|change| Cause::new(change.field, change.old, change.new)).collect()
 }
 
 /// Whether a replacement may interrupt now.
@@ -335,8 +339,4 @@ fn forget_exits(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container
     } else {
         b.recheck_at(stable);
     }
-}
-
-fn fields(want: &ContainerSpec) -> std::collections::BTreeMap<String, String> {
-    std::collections::BTreeMap::from([("spec-hash".to_owned(), want.hash.clone())])
 }

@@ -28,7 +28,7 @@ pub fn ensure(b: &mut Builder<'_>, wants: &[NetworkWant]) -> bool {
     possible
 }
 
-/// A namespace's network: made with the first user, removed with the last.
+/// A namespace's network: made by the first object that needs it, removed when there is no object any more.
 pub fn plan_shared(input: &PlanInput<'_>, want: &NetworkWant, users: &BTreeSet<ObjectRef>) -> Plan {
     let found = find(input, &want.name);
     let mut plan = Plan::idle(Verdict::new(Phase::Active, Truth::True, Reason::Accepted, "the network is as its users need it"));
@@ -36,11 +36,6 @@ pub fn plan_shared(input: &PlanInput<'_>, want: &NetworkWant, users: &BTreeSet<O
         plan.nodes.push(super::PlanNode { operation, action, cause, depends_on: Vec::new() });
     };
     match (found, users.is_empty()) {
-        (Found::None, false) => push(
-            Operation::EnsureNetwork { name: want.name.clone(), subnet: want.subnet.clone(), labels: want.labels.clone() },
-            Action::Create,
-            Cause::new("network", "absent", &want.name),
-        ),
         (Found::Ours(networks), true) => {
             // Containers of ours that are about to go still hold it; the engine would refuse.
             let held = |id: &str| input.world.containers.values().any(|c| c.networks.values().any(|n| n == id));
@@ -62,7 +57,7 @@ pub fn plan_shared(input: &PlanInput<'_>, want: &NetworkWant, users: &BTreeSet<O
             .verdict
             .conditions
             .push(Condition::abnormal(ConditionType::NameConflict, format!("network {} exists and is not ours; remove or rename it", want.name))),
-        (Found::Ours(_), false) | (Found::None | Found::Foreign, true) => {}
+        (Found::Ours(_) | Found::None, false) | (Found::None | Found::Foreign, true) => {}
     }
     plan
 }

@@ -1,0 +1,420 @@
+//! What sources say, taken into the store: admission, duplicates, disappearance, holds.
+//!
+//! **Invariant:** only a healthy source can delete, only what it showed before, and only as much at once as is believable or was confirmed.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::store::{Entry, is_believable};
+use super::{Announcement, Controller};
+use crate::config::{deleted_setting, prune_setting};
+use crate::desired::naming;
+use crate::observed::{State, World};
+use crate::planner::WaitKey;
+use crate::resource::workspace::DeletionPolicy;
+use crate::resource::{Condition, ConditionType, Kind, ObjectRef, Origin, Resource, Uid};
+use crate::source::select::FileContext;
+use crate::source::{Item, SourceEvent};
+use crate::state::{Admission, AdmittedAs, Consent, Document, Event, EventReason, EventType, Fact, LedgerError, Record, Tombstone, Trigger};
+
+impl Controller {
+    /// Loads what history knows, so that the last good version of every document is in force before any source speaks.
+    pub(super) async fn load(&self) -> Result<(), LedgerError> {
+        let statuses = self.parts.ledger.statuses().await?;
+        for record in self.parts.ledger.records().await? {
+            let status = statuses.get(&record.object).and_then(|(value, _)| serde_json::from_value(value.clone()).ok());
+            let item = if record.tombstone.is_none() { self.item_of(&record).map(Arc::new) } else { None };
+            let entry = Entry {
+                item,
+                others: Vec::new(),
+                admission: record.admission,
+                tombstone: record.tombstone,
+                hold: None,
+                status,
+                failures: 0,
+                port_failures: 0,
+                settled: false,
+            };
+            self.store().objects.insert(record.object, entry);
+        }
+        Ok(())
+    }
+
+    /// The last good document, read again from its kept text.
+    fn item_of(&self, record: &Record) -> Option<Item> {
+        let root = self.parts.settings.root_of(&record.origin);
+        let path = root.map(|root| root.path.clone()).unwrap_or_default();
+        // The namespace is in the key: the kept text need not say it.
+        let pinned = root.and_then(|root| root.namespace.clone()).or_else(|| record.object.namespace.clone());
+        let context = FileContext::new(&record.origin.source, &path, &record.origin.path, pinned.as_deref());
+        let parsed = crate::source::parse::parse_file(&record.text, &context);
+        let mut item = parsed.items.into_iter().find(|item| item.resource.reference() == record.object)?;
+        item.origin = record.origin.clone();
+        Some(item)
+    }
+
+    /// Takes in what a source says.
+    pub(super) async fn intake(&self, source: &str, event: SourceEvent) -> Result<(), LedgerError> {
+        match event {
+            SourceEvent::Init => {
+                let mut store = self.store();
+                let state = store.sources.entry(source.to_owned()).or_default();
+                state.seen.clear();
+                state.invalid.clear();
+            }
+            SourceEvent::InitApply(item) | SourceEvent::Apply(item) => self.apply(*item).await?,
+            SourceEvent::InitDone => {
+                let mut store = self.store();
+                let state = store.sources.entry(source.to_owned()).or_default();
+                state.listed = true;
+                state.unhealthy = None;
+            }
+            SourceEvent::Gone(gone) => self.gone(source, gone).await?,
+            SourceEvent::Invalid { origin, shields, errors } => self.invalid(source, origin, shields, &errors).await,
+            SourceEvent::Unhealthy(why) => self.source_health(source, Some(why)).await,
+            SourceEvent::Healthy => self.source_health(source, None).await,
+        }
+        Ok(())
+    }
+
+    async fn apply(&self, item: Item) -> Result<(), LedgerError> {
+        let key = item.resource.reference();
+        let source = item.origin.source.clone();
+        self.store().sources.entry(source.clone()).or_default().seen.insert((key.clone(), item.origin.clone()));
+        if self.is_duplicate(&key, &item) {
+            return Ok(());
+        }
+        let recovered = recovered(&self.world(), &key, &item);
+        let now = self.now();
+        let fresh = Admission { uid: Uid(uuid::Uuid::now_v7().to_string()), generation: 1, created: now };
+        let document = Document { object: key.clone(), text: item.text.clone(), digest: item.digest.clone(), origin: item.origin.clone() };
+        let admitted = self.parts.ledger.admit(&document, fresh, recovered).await?;
+        let item = Arc::new(item);
+        {
+            let mut store = self.store();
+            let entry = store.objects.entry(key.clone()).or_insert_with(|| Entry {
+                item: None,
+                others: Vec::new(),
+                admission: admitted.admission.clone(),
+                tombstone: None,
+                hold: None,
+                status: None,
+                failures: 0,
+                port_failures: 0,
+                settled: false,
+            });
+            entry.others.retain(|other| other.origin != item.origin);
+            entry.item = Some(item.clone());
+            entry.admission = admitted.admission.clone();
+            entry.tombstone = None;
+            entry.hold = None;
+            entry.settled = false;
+            if admitted.how != AdmittedAs::Known {
+                entry.failures = 0;
+                entry.port_failures = 0;
+            }
+        }
+        match admitted.how {
+            AdmittedAs::Undeleted => self.tell(event(now, EventType::Normal, EventReason::Undeleted, &key, "it came back, with its data")).await,
+            AdmittedAs::Recovered => self.recover(&key, &admitted.admission, now).await?,
+            AdmittedAs::New | AdmittedAs::Known | AdmittedAs::Changed => {}
+        }
+        let says_expired = item.resource.status().and_then(|status| status.get("phase")).and_then(serde_json::Value::as_str) == Some("Expired");
+        if key.kind == Kind::Preview && says_expired && matches!(admitted.how, AdmittedAs::New | AdmittedAs::Recovered) {
+            self.parts.ledger.record(&admitted.admission.uid, &[Fact::Expired(now)]).await?;
+        }
+        if admitted.how != AdmittedAs::Known {
+            self.parts.ledger.set_setting(&deleted_setting(&key), None).await?;
+        }
+        self.parts.reporter.forget(&key);
+        self.enqueue_related(&key, Trigger::Spec);
+        Ok(())
+    }
+
+    /// A second document with the key of a living object waits for the first to go; a document that moved takes its place.
+    fn is_duplicate(&self, key: &ObjectRef, item: &Item) -> bool {
+        let mut store = self.store();
+        let Some(entry) = store.objects.get_mut(key) else { return false };
+        let Some(first) = entry.item.clone().filter(|first| first.origin != item.origin) else { return false };
+        let holder = self.parts.sources.iter().find(|source| source.name() == first.origin.source);
+        if !holder.is_some_and(|source| source.holds(key, &first.origin)) {
+            return false;
+        }
+        entry.others.retain(|other| other.origin != item.origin);
+        entry.others.push(Arc::new(item.clone()));
+        drop(store);
+        tracing::warn!(object = %key, first = %first.origin, second = %item.origin, "two documents have the same kind, namespace and name; the first one counts");
+        let message = format!("{} has the same kind, namespace and name as {}, which came first; rename or remove one", item.origin, first.origin);
+        let event = event(self.now(), EventType::Warning, EventReason::SourceInvalid, key, &message);
+        drop(self.announcements.send(Announcement::Event(event)));
+        self.queue.push(key.clone(), Trigger::Spec);
+        true
+    }
+
+    /// The ledger did not know the object, but its containers or volumes did: what can be told from them is written down.
+    async fn recover(&self, key: &ObjectRef, admission: &Admission, now: Timestamp) -> Result<(), LedgerError> {
+        let facts = facts_of(&self.world(), key, &admission.uid, now);
+        self.parts.ledger.record(&admission.uid, &facts).await?;
+        let message = "the state directory did not know it; identity, leases and hashes come from its labels";
+        self.tell(event(now, EventType::Warning, EventReason::StateRecovered, key, message)).await;
+        Ok(())
+    }
+
+    async fn invalid(&self, source: &str, origin: Origin, shields: Vec<ObjectRef>, errors: &[String]) {
+        {
+            let mut store = self.store();
+            let state = store.sources.entry(source.to_owned()).or_default();
+            if errors.is_empty() {
+                state.invalid.remove(&origin);
+            } else {
+                state.invalid.insert(origin.clone(), shields);
+            }
+        }
+        if errors.is_empty() {
+            return;
+        }
+        for error in errors {
+            tracing::warn!(origin = %origin, "a document cannot be used; the last good version stays in force\n{error}");
+        }
+        let first = errors.first().and_then(|text| text.lines().next()).unwrap_or_default();
+        let event =
+            Event { time: self.now(), type_: EventType::Warning, reason: EventReason::SourceInvalid, object: None, message: first.to_owned(), count: 1 };
+        self.tell(event).await;
+    }
+
+    async fn source_health(&self, source: &str, unhealthy: Option<String>) {
+        let keys: Vec<ObjectRef> = {
+            let mut store = self.store();
+            let state = store.sources.entry(source.to_owned()).or_default();
+            if state.unhealthy == unhealthy {
+                return;
+            }
+            state.unhealthy = unhealthy.clone();
+            store.of_source(source).map(|(key, _)| key.clone()).collect()
+        };
+        if let Some(why) = unhealthy {
+            tracing::warn!(source, why, "the source cannot be trusted now; nothing of it is deleted");
+            let message = format!("{source}: {why}");
+            let event = Event { time: self.now(), type_: EventType::Warning, reason: EventReason::SourceUnhealthy, object: None, message, count: 1 };
+            self.tell(event).await;
+        }
+        for key in keys {
+            self.queue.push(key, Trigger::Spec);
+        }
+    }
+
+    /// What was in the ledger and not in a first listing that was complete, is gone too; asked some time after the listing.
+    pub(super) async fn decide_missing(&self, source: &str) -> Result<(), LedgerError> {
+        let gone: Vec<(ObjectRef, Origin)> = {
+            let mut store = self.store();
+            let shielded = |origin: &Origin| store.is_shielded(source, origin);
+            let Some(state) = store.sources.get(source).filter(|state| state.listed && !state.missing_decided) else { return Ok(()) };
+            if state.unhealthy.is_some() {
+                return Ok(());
+            }
+            let missing = store
+                .of_source(source)
+                .filter(|(key, item)| !state.seen.iter().any(|(seen, _)| seen == *key) && !shielded(&item.origin))
+                .map(|(key, item)| (key.clone(), item.origin.clone()))
+                .collect();
+            if let Some(state) = store.sources.get_mut(source) {
+                state.missing_decided = true;
+            }
+            missing
+        };
+        self.gone(source, gone).await
+    }
+
+    async fn gone(&self, source: &str, gone: Vec<(ObjectRef, Origin)>) -> Result<(), LedgerError> {
+        let mut deleted = Vec::new();
+        for (key, origin) in gone {
+            let next = {
+                let mut store = self.store();
+                if let Some(state) = store.sources.get_mut(source) {
+                    state.seen.remove(&(key.clone(), origin.clone()));
+                }
+                let Some(entry) = store.objects.get_mut(&key) else { continue };
+                entry.others.retain(|other| other.origin != origin);
+                if entry.item.as_ref().is_none_or(|item| item.origin != origin) {
+                    continue;
+                }
+                if entry.others.is_empty() { None } else { entry.item.take().and(Some(entry.others.remove(0))) }
+            };
+            match next {
+                Some(other) => self.apply((*other).clone()).await?,
+                None => deleted.push(key),
+            }
+        }
+        let total = self.store().of_source(source).count();
+        let mut unconfirmed = Vec::new();
+        for key in deleted {
+            if self.parts.ledger.setting(&deleted_setting(&key)).await?.is_some() {
+                self.parts.ledger.set_setting(&deleted_setting(&key), None).await?;
+                self.bury(&key).await?;
+            } else {
+                unconfirmed.push(key);
+            }
+        }
+        if is_believable(unconfirmed.len(), total) {
+            for key in unconfirmed {
+                self.bury(&key).await?;
+            }
+            return Ok(());
+        }
+        self.block(source, &unconfirmed, total).await;
+        Ok(())
+    }
+
+    /// Holds deletions that are too many at once.
+    async fn block(&self, source: &str, keys: &[ObjectRef], total: usize) {
+        let message =
+            format!("{} of {total} documents of {source} disappeared at once; nothing is deleted until they return or `dockmaster prune` confirms", keys.len());
+        tracing::warn!(source, gone = keys.len(), total, "too many documents disappeared at once; their deletion waits for `dockmaster prune`");
+        for key in keys {
+            if let Some(entry) = self.store().objects.get_mut(key) {
+                entry.hold = Some(Condition::abnormal(ConditionType::PruneBlocked, message.clone()));
+            }
+            self.queue.push(key.clone(), Trigger::Spec);
+        }
+        let event = Event { time: self.now(), type_: EventType::Warning, reason: EventReason::PruneBlocked, object: None, message, count: 1 };
+        self.tell(event).await;
+    }
+
+    /// Carries out held deletions that a person has confirmed meanwhile.
+    pub(super) async fn confirmed(&self) -> Result<(), LedgerError> {
+        let names: Vec<String> = self.store().sources.keys().cloned().collect();
+        for source in names {
+            if self.parts.ledger.setting(&prune_setting(&source)).await?.is_none() {
+                continue;
+            }
+            self.parts.ledger.set_setting(&prune_setting(&source), None).await?;
+            let held: Vec<ObjectRef> = {
+                let store = self.store();
+                let blocked = |key: &ObjectRef| store.objects.get(key).and_then(|e| e.hold.as_ref()).is_some_and(|c| c.type_ == ConditionType::PruneBlocked);
+                store.of_source(&source).map(|(key, _)| key.clone()).filter(|key| blocked(key)).collect()
+            };
+            let message = format!("{source}: {} deletions", held.len());
+            self.tell(Event { time: self.now(), type_: EventType::Normal, reason: EventReason::PruneConfirmed, object: None, message, count: 1 }).await;
+            for key in held {
+                self.bury(&key).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts an object into its grave: what it is made of goes, its data waits.
+    async fn bury(&self, key: &ObjectRef) -> Result<(), LedgerError> {
+        let Some(entry) = self.store().objects.get(key).cloned() else { return Ok(()) };
+        let Some(item) = entry.item else { return Ok(()) };
+        let consent = match &item.resource {
+            Resource::Workspace(object) => match object.spec.deletion_policy {
+                Some(DeletionPolicy::Delete) => Consent::DeleteInSpec,
+                Some(DeletionPolicy::Snapshot | DeletionPolicy::Retain) | None => Consent::None,
+            },
+            Resource::Preview(_) => Consent::PreviewCopy,
+            Resource::WorkspaceType(_) | Resource::Tenant(_) => {
+                self.parts.ledger.release(key).await?;
+                self.store().objects.remove(key);
+                drop(self.announcements.send(Announcement::Deleted(key.clone())));
+                self.enqueue_related(key, Trigger::Spec);
+                return Ok(());
+            }
+        };
+        let now = self.now();
+        let tombstone = Tombstone { uid: entry.admission.uid, at: now, until: now + self.parts.settings.tombstone.0, consent, purge: false };
+        self.parts.ledger.bury(key, &tombstone).await?;
+        if let Some(entry) = self.store().objects.get_mut(key) {
+            entry.item = None;
+            entry.hold = None;
+            entry.tombstone = Some(tombstone.clone());
+        }
+        self.parts.reporter.forget(key);
+        let message = format!("deleted; its data is kept until {}, and `dockmaster undelete {}` brings it back", tombstone.until, key.short());
+        self.tell(event(now, EventType::Normal, EventReason::Tombstoned, key, &message)).await;
+        self.enqueue_related(key, Trigger::Spec);
+        Ok(())
+    }
+
+    /// Reads an object's tombstone anew: a command may have changed it.
+    pub(super) async fn reload(&self, key: &ObjectRef) -> Result<(), LedgerError> {
+        let Some(record) = self.parts.ledger.records().await?.into_iter().find(|record| record.object == *key) else { return Ok(()) };
+        if let Some(entry) = self.store().objects.get_mut(key)
+            && record.tombstone.is_some()
+        {
+            entry.item = None;
+            entry.tombstone = record.tombstone;
+        }
+        Ok(())
+    }
+
+    /// Makes an object due, and those whose plan depends on it.
+    pub(super) fn enqueue_related(&self, key: &ObjectRef, trigger: Trigger) {
+        let mut keys = vec![key.clone()];
+        {
+            let store = self.store();
+            keys.extend(store.waiting_for(&WaitKey::Object(key.clone())));
+            keys.extend(store.waiting_for(&WaitKey::Roster(key.ns().to_owned())));
+            match key.kind {
+                Kind::WorkspaceType => keys.extend(store.objects.keys().filter(|k| k.kind == Kind::Workspace).cloned()),
+                Kind::Tenant => {
+                    let everyone = key.name == "default";
+                    keys.extend(store.objects.keys().filter(|k| !k.kind.is_cluster() && (everyone || k.ns() == key.name)).cloned());
+                }
+                Kind::Workspace | Kind::Preview => keys.push(naming::namespace_ref(key.ns())),
+                Kind::Namespace => {}
+            }
+        }
+        for key in keys {
+            self.queue.push(key, trigger);
+        }
+    }
+}
+
+fn event(time: Timestamp, type_: EventType, reason: EventReason, key: &ObjectRef, message: &str) -> Event {
+    Event { time, type_, reason, object: Some(key.clone()), message: message.to_owned(), count: 1 }
+}
+
+/// The identity that labels in Docker tell of an object; generation goes on from what the document's own status says.
+fn recovered(world: &World, key: &ObjectRef, item: &Item) -> Option<Admission> {
+    let reported = item.resource.status().and_then(|status| status.get("observedGeneration")).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let of_container = world.of(key).filter_map(|c| c.owner.as_ref()).max_by_key(|owner| (owner.generation, owner.uid.clone()));
+    if let Some(owner) = of_container {
+        return Some(Admission { uid: owner.uid.clone(), generation: owner.generation.max(reported).max(1), created: owner.created });
+    }
+    let uid = world.volumes.values().filter_map(|v| v.owner.as_ref()).find(|owner| owner.object == *key).and_then(|owner| owner.uid.clone())?;
+    let created = uuid::Uuid::parse_str(&uid.0).ok().and_then(|id| id.get_timestamp()).map(|time| time.to_unix())?;
+    let created = Timestamp::new(i64::try_from(created.0).ok()?, i32::try_from(created.1).ok()?).ok()?;
+    Some(Admission { uid, generation: reported.max(1), created })
+}
+
+/// What the world tells of facts that were lost.
+fn facts_of(world: &World, key: &ObjectRef, uid: &Uid, now: Timestamp) -> Vec<Fact> {
+    let mut facts = vec![Fact::StateLost(true)];
+    for container in world.of(key) {
+        let Some(owner) = container.owner.as_ref().filter(|owner| owner.uid == *uid && owner.service.is_none()) else { continue };
+        if owner.role == crate::desired::Role::Main {
+            let start = container.details.as_ref().and_then(|d| d.started).map(|at| at.to_string()).unwrap_or_default();
+            facts.push(Fact::HookDone { container: container.id.0.clone(), hook: "postCreate".to_owned(), start: String::new() });
+            if matches!(container.state, State::Running(_)) {
+                facts.push(Fact::HookDone { container: container.id.0.clone(), hook: "postStart".to_owned(), start });
+            }
+            if key.kind == Kind::Preview {
+                facts.push(Fact::Copied(container.created));
+            }
+        }
+        if let Some(hash) = container.labels.get(naming::HASH) {
+            facts.push(Fact::PreviewHash(hash.clone()));
+        }
+    }
+    let marked = world.volumes.values().filter_map(|v| v.owner.as_ref()).any(|owner| owner.object == *key && owner.expired_marker);
+    if marked {
+        facts.push(Fact::Expired(now));
+    }
+    facts
+}
+
+/// 128 random bits in hexadecimal.
+pub(super) fn random_hash() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}

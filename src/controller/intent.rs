@@ -1,0 +1,375 @@
+//! What an object should be: facts, claims granted, the document lowered with its type and tenants.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Controller;
+use super::store::{Entry, Store};
+use crate::desired::lower::{self, LowerInput, Surroundings};
+use crate::desired::merge::{self, Resolved, Tenants};
+use crate::desired::preview::{self as previews, PreviewInput};
+use crate::desired::{DesiredState, Intent, NetworkWant, naming};
+use crate::observed::World;
+use crate::planner::{Standing, WaitKey};
+use crate::resource::{
+    Condition, ConditionType, Kind, Object, ObjectRef, PreviewSpec, Reason, Resource, TenantSpec, Truth, Uid, WorkspaceSpec, WorkspaceTypeSpec,
+};
+use crate::source::Item;
+use crate::state::{Claim, Event, EventReason, EventType, Fact, Facts, Grant, LedgerError, Pools};
+
+/// How long a port that could not be bound is left alone.
+const QUARANTINE: SignedDuration = SignedDuration::from_mins(10);
+
+/// The definitions that apply to a namespace.
+struct Definitions {
+    types: BTreeMap<String, WorkspaceTypeSpec>,
+    own: Option<TenantSpec>,
+    default: Option<TenantSpec>,
+}
+
+impl Controller {
+    /// What one object should be now.
+    pub(super) async fn intent(&self, key: &ObjectRef, entry: &Entry, facts: &mut Facts) -> Result<Intent, LedgerError> {
+        if let Some(tombstone) = &entry.tombstone {
+            return Ok(Intent::Absent(tombstone.clone()));
+        }
+        let Some(item) = entry.item.clone() else {
+            return Ok(Intent::Hold(Condition::new(ConditionType::WaitingOn, Truth::True, Reason::NotYetObserved, "its document was not read yet")));
+        };
+        if item.resource.metadata().is_suspended() {
+            let message = format!("{}: \"true\" is set; `dockmaster resume {}` ends it", crate::resource::SUSPEND, key.short());
+            return Ok(Intent::Hold(Condition::abnormal(ConditionType::Suspended, message)));
+        }
+        if let Some(hold) = &entry.hold {
+            return Ok(Intent::Hold(hold.clone()));
+        }
+        if let Some(message) = self.store().engine_changed.clone() {
+            return Ok(Intent::Hold(Condition::abnormal(ConditionType::EngineChanged, message)));
+        }
+        let definitions = self.definitions(key.ns());
+        match &item.resource {
+            Resource::Workspace(object) => self.workspace(key, entry, &item, object, &definitions).await,
+            Resource::Preview(object) => self.preview(key, entry, &item, object, &definitions, facts).await,
+            Resource::WorkspaceType(_) | Resource::Tenant(_) => Ok(Intent::Shared { network: no_network(), users: BTreeSet::new() }),
+        }
+    }
+
+    fn definitions(&self, namespace: &str) -> Definitions {
+        let store = self.store();
+        Definitions { types: store.types(), own: store.tenant(namespace).filter(|_| namespace != "default"), default: store.tenant("default") }
+    }
+
+    async fn workspace(
+        &self,
+        key: &ObjectRef,
+        entry: &Entry,
+        item: &Item,
+        object: &Object<WorkspaceSpec>,
+        definitions: &Definitions,
+    ) -> Result<Intent, LedgerError> {
+        let tenants = Tenants { namespace: key.ns(), own: definitions.own.as_ref(), default: definitions.default.as_ref() };
+        let resolved = merge::resolve(&object.spec, &definitions.types, tenants);
+        let claims = lower::claims(&self.parts.settings.installation, key, &resolved.spec);
+        let grants = self.grants(key, &entry.admission.uid, &claims).await?;
+        let around = self.around();
+        let intent = lower::lower(&LowerInput {
+            around: around.borrow(),
+            resource: object,
+            resolved: &resolved,
+            tenants,
+            admission: &entry.admission,
+            grants: &grants,
+            directory: &item.directory.to_string_lossy(),
+            own_digest: &item.digest,
+        });
+        self.with_namespace_network(key, intent).await
+    }
+
+    async fn preview(
+        &self,
+        key: &ObjectRef,
+        entry: &Entry,
+        item: &Item,
+        object: &Object<PreviewSpec>,
+        definitions: &Definitions,
+        facts: &mut Facts,
+    ) -> Result<Intent, LedgerError> {
+        let tenants = Tenants { namespace: key.ns(), own: definitions.own.as_ref(), default: definitions.default.as_ref() };
+        if let Some(waiting) = self.pin(key, entry, object, definitions, facts).await? {
+            return Ok(Intent::Hold(waiting));
+        }
+        let hash = facts.preview_hash.clone().unwrap_or_default();
+        let resolved: Resolved = previews::resolve_preview(&object.spec, facts.pinned.as_ref(), tenants);
+        let claims = if facts.expired.is_some() { Vec::new() } else { lower::claims(&self.parts.settings.installation, key, &resolved.spec) };
+        let grants = self.grants(key, &entry.admission.uid, &claims).await?;
+        let around = self.around();
+        let intent = previews::lower_preview(&PreviewInput {
+            around: around.borrow(),
+            resource: object,
+            resolved: &resolved,
+            pinned: facts.pinned.as_ref(),
+            tenants,
+            admission: &entry.admission,
+            grants: &grants,
+            directory: &item.directory.to_string_lossy(),
+            own_digest: &item.digest,
+            hash: &hash,
+        });
+        if facts.expired.is_some() {
+            return Ok(intent);
+        }
+        self.with_namespace_network(key, intent).await
+    }
+
+    /// Fixes what a preview is made from and its hash, once; a condition while its source is not there.
+    async fn pin(
+        &self,
+        key: &ObjectRef,
+        entry: &Entry,
+        object: &Object<PreviewSpec>,
+        definitions: &Definitions,
+        facts: &mut Facts,
+    ) -> Result<Option<Condition>, LedgerError> {
+        let mut new = Vec::new();
+        if facts.preview_hash.is_none() {
+            new.push(Fact::PreviewHash(super::intake::random_hash()));
+        }
+        if let (Some(name), None, None) = (&object.spec.workspace, &facts.pinned, facts.expired) {
+            let source = ObjectRef::new(Kind::Workspace, key.ns(), name);
+            let found = self.store().objects.get(&source).cloned().filter(|source| source.item.is_some());
+            let Some((source_entry, source_item)) = found.and_then(|e| e.item.clone().map(|item| (e, item))) else {
+                let mut store = self.store();
+                store.waiters.entry(WaitKey::Object(source)).or_default().insert(key.clone());
+                let message = format!("workspace {name} does not exist in namespace {}; declare it, or name another in spec.workspace", key.ns());
+                return Ok(Some(Condition::abnormal(ConditionType::WaitingOn, message)));
+            };
+            if let Resource::Workspace(workspace) = &source_item.resource {
+                let tenants = Tenants { namespace: key.ns(), own: definitions.own.as_ref(), default: definitions.default.as_ref() };
+                let resolved = merge::resolve(&workspace.spec, &definitions.types, tenants);
+                new.push(Fact::Pinned(previews::pin(&resolved.spec, &source, &source_entry.admission.uid, &source_item.directory.to_string_lossy())));
+            }
+        }
+        if !new.is_empty() {
+            self.parts.ledger.record(&entry.admission.uid, &new).await?;
+            new.iter().for_each(|fact| facts.apply(fact));
+        }
+        Ok(None)
+    }
+
+    /// Adds the namespace's network, which every object of the namespace is on.
+    async fn with_namespace_network(&self, key: &ObjectRef, intent: Intent) -> Result<Intent, LedgerError> {
+        let Intent::Present(mut desired) = intent else { return Ok(intent) };
+        match self.namespace_network(key.ns()).await? {
+            Ok(network) => desired.networks.insert(0, network),
+            Err(condition) => desired.fatal.push(condition),
+        }
+        Ok(Intent::Present(desired))
+    }
+
+    /// The network of a namespace, with the subnet that it holds.
+    pub(super) async fn namespace_network(&self, namespace: &str) -> Result<Result<NetworkWant, Condition>, LedgerError> {
+        let installation = &self.parts.settings.installation;
+        let key = naming::namespace_ref(namespace);
+        let claim = lower::namespace_claim(installation, namespace);
+        let grants = self.grants(&key, &Uid(format!("namespace/{namespace}")), std::slice::from_ref(&claim)).await?;
+        let name = naming::namespace_network(installation, namespace);
+        Ok(match grants.into_iter().next() {
+            Some(Grant::Subnet { cidr, .. }) => Ok(NetworkWant { name, subnet: cidr, labels: naming::namespace_labels(installation, namespace) }),
+            Some(Grant::Port { .. } | Grant::Refused { .. }) | None => Err(Condition::abnormal(
+                ConditionType::AddressesExhausted,
+                format!("no free subnet is left in {} for the namespace {namespace}; give `run` a larger --network-pool", self.parts.settings.network_pool),
+            )),
+        })
+    }
+
+    /// Grants claims, tells of what was leased, and wakes those who lost something.
+    async fn grants(&self, key: &ObjectRef, uid: &Uid, claims: &[Claim]) -> Result<Vec<Grant>, LedgerError> {
+        let (held, pools) = self.pools(key, uid, claims);
+        let granted = self.parts.ledger.grant(key, uid, claims, &held, &pools).await?;
+        for displaced in &granted.displaced {
+            let message = format!("{:?} went to {key}: all were in use, and this one had been stopped the longest", displaced.grant);
+            let event = Event {
+                time: self.now(),
+                type_: EventType::Warning,
+                reason: EventReason::PortReleased,
+                object: Some(displaced.object.clone()),
+                message,
+                count: 1,
+            };
+            self.tell(event).await;
+        }
+        Ok(granted.grants)
+    }
+
+    /// What is held according to Docker, and what cannot be granted.
+    fn pools(&self, key: &ObjectRef, uid: &Uid, claims: &[Claim]) -> (Vec<Grant>, Pools) {
+        let settings = &self.parts.settings;
+        let now = self.now();
+        let world = self.world();
+        let mut store = self.store();
+        store.quarantine.retain(|_, until| *until > now);
+        let held = held(&world, key, uid);
+        let range = settings.port_range.first..=settings.port_range.last;
+        let mut ports_taken: BTreeSet<u16> = store.quarantine.keys().copied().collect();
+        let mine = |container: &crate::observed::Container| container.owner.as_ref().is_some_and(|owner| owner.object == *key);
+        ports_taken.extend(world.containers.values().filter(|c| !mine(c)).flat_map(|c| c.ports.iter().map(|(_, host, ..)| *host)));
+        let wants_port = claims.iter().any(|claim| matches!(claim, Claim::Port { name, fixed: None } if !holds_port(&held, name)));
+        if wants_port && self.capabilities().local {
+            let own: BTreeSet<u16> = world.of(key).flat_map(|c| c.ports.iter().map(|(_, host, ..)| *host)).collect();
+            let busy = |port: &u16| !own.contains(port) && !self.parts.host.is_port_free(settings.publish_address, *port);
+            let probed: Vec<u16> = range.clone().filter(|port| !ports_taken.contains(port)).filter(busy).collect();
+            ports_taken.extend(probed);
+        }
+        let networks: BTreeSet<&str> = claims
+            .iter()
+            .filter_map(|claim| match claim {
+                Claim::Subnet { network, .. } => Some(network.as_str()),
+                Claim::Port { .. } => None,
+            })
+            .collect();
+        let mut subnets_taken: BTreeSet<String> =
+            world.networks.values().filter(|n| n.owner.is_none() || !networks.contains(n.name.as_str())).flat_map(|n| n.subnets.iter().cloned()).collect();
+        if !networks.is_empty() && self.capabilities().local {
+            let ours: BTreeSet<&String> = world.networks.values().filter(|n| n.owner.is_some()).flat_map(|n| &n.subnets).collect();
+            subnets_taken.extend(self.parts.host.routes().into_iter().filter(|route| !ours.contains(route)));
+        }
+        let pools = Pools {
+            ports: (settings.port_range.first, settings.port_range.last),
+            network: settings.network_pool.clone(),
+            ports_taken,
+            subnets_taken,
+            ports_fixed: fixed_ports(&store),
+            reclaimable: reclaimable(&store, &world),
+        };
+        (held, pools)
+    }
+
+    /// Takes ports away that could not be bound; true when others may be had instead.
+    pub(super) async fn revoke_ports(&self, key: &ObjectRef, uid: &Uid, desired: &DesiredState, message: &str) -> Result<bool, LedgerError> {
+        let until = self.now() + QUARANTINE;
+        let fixed: BTreeSet<u16> = fixed_ports(&self.store());
+        let ours: Vec<u16> = desired.main().into_iter().flat_map(|main| &main.ports).map(|port| port.host).filter(|port| !fixed.contains(port)).collect();
+        let blamed: Vec<u16> = ours
+            .into_iter()
+            .filter(|port| message.contains(&format!(":{port} ")) || message.contains(&format!(":{port}:")) || message.ends_with(&format!(":{port}")))
+            .collect();
+        for port in &blamed {
+            self.store().quarantine.insert(*port, until);
+            self.parts.ledger.revoke(uid, *port).await?;
+            let text = format!("port {port} is used by another program; another is leased");
+            let event =
+                Event { time: self.now(), type_: EventType::Warning, reason: EventReason::PortReleased, object: Some(key.clone()), message: text, count: 1 };
+            self.tell(event).await;
+        }
+        Ok(!blamed.is_empty())
+    }
+
+    /// What the namespace's quota says of an object, and whether it may be replaced for an inherited change now.
+    pub(super) fn standing(&self, key: &ObjectRef) -> Standing {
+        let definitions = self.definitions(key.ns());
+        let named = |name: &str, spec: Option<TenantSpec>| spec.map(|spec| (name.to_owned(), spec));
+        let tenants = named(crate::tenancy::DEFAULT, definitions.default).into_iter().chain(named(key.ns(), definitions.own)).collect();
+        let world = self.world();
+        let store = self.store();
+        let over_quota = super::store::over_quota(&store, &world, key, &tenants);
+        let inherited_turn = store.turns.contains(key) || store.turns.len() < 2;
+        Standing { over_quota, inherited_turn }
+    }
+
+    fn around(&self) -> Around {
+        let capabilities = self.capabilities();
+        Around {
+            installation: self.parts.settings.installation.clone(),
+            host_paths: self.parts.settings.host_paths.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+            publish_address: self.parts.settings.publish_address.to_string(),
+            disk_limit: capabilities.disk_limit,
+            nano_cpus: capabilities.nano_cpus,
+        }
+    }
+
+    /// The objects of a namespace that use its network.
+    pub(super) fn users(&self, namespace: &str) -> BTreeSet<ObjectRef> {
+        let world = self.world();
+        let store = self.store();
+        let expired = |entry: &Entry| entry.status.as_ref().is_some_and(|status| status.phase == crate::resource::status::Phase::Expired);
+        let declared = [Kind::Workspace, Kind::Preview]
+            .into_iter()
+            .flat_map(|kind| store.in_namespace(kind, namespace))
+            .filter(|(_, entry)| !expired(entry))
+            .map(|(key, _)| key.clone());
+        declared.chain(world.of.keys().filter(|key| key.ns() == namespace).cloned()).collect()
+    }
+}
+
+/// Owned surroundings, lent to the lowering.
+struct Around {
+    installation: String,
+    host_paths: Vec<String>,
+    publish_address: String,
+    disk_limit: bool,
+    nano_cpus: i64,
+}
+
+impl Around {
+    fn borrow(&self) -> Surroundings<'_> {
+        Surroundings {
+            installation: &self.installation,
+            host_paths: &self.host_paths,
+            publish_address: &self.publish_address,
+            disk_limit: self.disk_limit,
+            nano_cpus: self.nano_cpus,
+        }
+    }
+}
+
+fn no_network() -> NetworkWant {
+    NetworkWant { name: String::new(), subnet: String::new(), labels: BTreeMap::new() }
+}
+
+fn holds_port(held: &[Grant], name: &str) -> bool {
+    held.iter().any(|grant| matches!(grant, Grant::Port { name: of, .. } if of == name))
+}
+
+/// What an object's containers and networks in Docker say that it holds.
+fn held(world: &World, key: &ObjectRef, uid: &Uid) -> Vec<Grant> {
+    let of_labels = world.of(key).filter(|c| c.owner.as_ref().is_some_and(|o| o.uid == *uid)).flat_map(|c| naming::grants_from_labels(&c.labels));
+    let is_mine = |owner: &crate::observed::NetworkOwner| owner.object == *key && owner.uid.as_ref().is_none_or(|of| of == uid);
+    let networks = world.networks.values().filter(|n| n.owner.as_ref().is_some_and(is_mine));
+    let subnets = networks.filter_map(|n| n.subnets.first().map(|cidr| Grant::Subnet { network: n.name.clone(), cidr: cidr.clone() }));
+    of_labels.chain(subnets).collect()
+}
+
+/// Fixed ports of all living objects.
+fn fixed_ports(store: &Store) -> BTreeSet<u16> {
+    let of = |resource: &Resource| -> Vec<crate::resource::workspace::Port> {
+        match resource {
+            Resource::Workspace(object) => object.spec.ports.clone(),
+            Resource::Preview(object) => object.spec.ports.clone(),
+            Resource::WorkspaceType(object) => object.spec.ports.clone(),
+            Resource::Tenant(_) => Vec::new(),
+        }
+    };
+    let fixed = |port: crate::resource::workspace::Port| match port.publish {
+        Some(crate::resource::workspace::Publish::Fixed(number)) => Some(number),
+        Some(crate::resource::workspace::Publish::None | crate::resource::workspace::Publish::Pool) | None => None,
+    };
+    store.objects.values().filter_map(|entry| entry.item.as_ref()).flat_map(|item| of(&item.resource)).filter_map(fixed).collect()
+}
+
+/// Objects that hold leases and do not run, the longest stopped first.
+fn reclaimable(store: &Store, world: &World) -> Vec<Uid> {
+    let mut stopped: Vec<(Timestamp, Uid)> = store
+        .objects
+        .iter()
+        .filter(|(key, entry)| {
+            entry.status.as_ref().is_some_and(|s| s.phase == crate::resource::status::Phase::Stopped) && !world.of(key).any(|c| c.is_active())
+        })
+        .map(|(_, entry)| {
+            let ready = entry.status.as_ref().and_then(|status| status.condition(ConditionType::Ready)).and_then(|c| c.last_transition_time);
+            (ready.unwrap_or(entry.admission.created), entry.admission.uid.clone())
+        })
+        .collect();
+    stopped.sort();
+    stopped.into_iter().map(|(_, uid)| uid).collect()
+}

@@ -1,0 +1,145 @@
+//! Decides when: what changed is enqueued, what is due is reconciled, and nothing else.
+//!
+//! ```text
+//!  SpecSource ──► intake ─┐                       ┌─► intent ─► planner ─► executor ─► effects (runtime, ledger)
+//!  runtime.changes ───────┼─► queue ─► reconcile ─┤                           │
+//!  resync, deadlines ─────┘                       └─◄────── glimpse ◄─────────┘──► status, events, journal
+//! ```
+//!
+//! **Invariant:** nothing is changed before every source was listed, or found unhealthy, and the engine was listed once in full.
+//! **Invariant:** the reason for a reconcile reaches the journal, never the plan.
+
+pub mod effects;
+pub mod history;
+pub mod intake;
+pub mod intent;
+pub mod queue;
+pub mod reconcile;
+pub mod run;
+pub mod store;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use jiff::Timestamp;
+use tokio::sync::broadcast;
+
+use crate::config::RunSettings;
+use crate::observed::World;
+use crate::planner::Capabilities;
+use crate::resource::{ObjectRef, Status};
+use crate::runtime::ContainerRuntime;
+use crate::source::SpecSource;
+use crate::state::{Event, Ledger};
+use crate::status::reporter::Reporter;
+
+pub use effects::Permission;
+
+/// The clock at the edge, so that a run can be replayed at any time.
+pub trait Clock: Send + Sync {
+    /// The wall clock.
+    fn now(&self) -> Timestamp;
+}
+
+/// What the operator asks of the host that it runs on.
+pub trait Host: Send + Sync {
+    /// Whether a port of that address can be bound now.
+    fn is_port_free(&self, address: IpAddr, port: u16) -> bool;
+    /// The subnets that the host routes, in CIDR notation: networks of ours must not overlap them.
+    fn routes(&self) -> Vec<String>;
+}
+
+/// What the controller is made of.
+pub struct Parts {
+    /// What `run` was told.
+    pub settings: RunSettings,
+    /// The engine.
+    pub runtime: Arc<dyn ContainerRuntime>,
+    /// History.
+    pub ledger: Arc<dyn Ledger>,
+    /// Where specs live, in the order given.
+    pub sources: Vec<Arc<dyn SpecSource>>,
+    /// Where statuses go.
+    pub reporter: Reporter,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The host.
+    pub host: Arc<dyn Host>,
+    /// How many objects are worked on at once.
+    pub concurrency: usize,
+    /// Whether another engine than the one remembered is accepted.
+    pub accept_engine: bool,
+    /// Taken away when the lock on the engine is lost.
+    pub permission: Permission,
+}
+
+/// What changed, for those who watch.
+#[derive(Clone, Debug)]
+pub enum Announcement {
+    /// A status.
+    Status(ObjectRef, Box<Status>),
+    /// An event.
+    Event(Event),
+    /// An object is gone, and so is its data or its tombstone.
+    Deleted(ObjectRef),
+}
+
+/// The controller.
+pub struct Controller {
+    parts: Parts,
+    store: Mutex<store::Store>,
+    world: Mutex<World>,
+    capabilities: RwLock<Capabilities>,
+    queue: queue::Queue,
+    announcements: broadcast::Sender<Announcement>,
+}
+
+impl Controller {
+    /// A controller that has seen nothing yet.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let capabilities = Capabilities { api: (0, 0), nano_cpus: 0, local: false, disk_limit: false };
+        Arc::new(Self {
+            parts,
+            store: Mutex::default(),
+            world: Mutex::default(),
+            capabilities: RwLock::new(capabilities),
+            queue: queue::Queue::default(),
+            announcements: broadcast::channel(1024).0,
+        })
+    }
+
+    /// What changes from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Announcement> {
+        self.announcements.subscribe()
+    }
+
+    /// The present statuses.
+    pub fn statuses(&self) -> BTreeMap<ObjectRef, Status> {
+        self.store().objects.iter().filter_map(|(key, entry)| entry.status.clone().map(|status| (key.clone(), status))).collect()
+    }
+
+    fn store(&self) -> MutexGuard<'_, store::Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
+    /// Writes an event and tells those who watch. History that cannot be written stops nothing.
+    async fn tell(&self, event: Event) {
+        if let Err(error) = self.parts.ledger.event(&event).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "an event was not kept");
+        }
+        drop(self.announcements.send(Announcement::Event(event)));
+    }
+}

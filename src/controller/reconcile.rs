@@ -1,0 +1,397 @@
+//! One object: facts, intent, plan, check, execute, record, status; again until there is nothing left to do now.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::effects::ObjectEffects;
+use super::store::Entry;
+use super::{Announcement, Controller, history};
+use crate::desired::{DesiredState, Intent};
+use crate::executor::{self, NodeResult, Report};
+use crate::planner::{self, Action, Operation, Plan, PlanInput, Verdict, WaitKey, check, image};
+use crate::resource::status::{Next, NextAction, Phase, Status};
+use crate::resource::{Condition, ConditionType, Kind, ObjectRef, Reason, Resource, Truth, Uid};
+use crate::runtime::{Error, Refusal};
+use crate::state::{Facts, LedgerError, Trigger};
+use crate::status::project::{self, Projection};
+
+/// Rounds of plan and execution in one turn; what is not settled then gets another turn.
+const ROUNDS: usize = 12;
+/// How long an engine may be away before statuses say so.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+
+/// How a turn ended.
+enum Turn {
+    /// Nothing is left to do now.
+    Settled,
+    /// Something failed: again after a while.
+    Failed,
+    /// Not finished, and nothing failed.
+    Unfinished,
+}
+
+impl Controller {
+    /// Works on one object until it is settled, waits, or fails; then says when it is due again.
+    pub(super) async fn reconcile(&self, key: &ObjectRef, trigger: Trigger) {
+        if self.engine_is_away(key).await || self.parts.permission.is_revoked() {
+            return;
+        }
+        let turn = match self.turn(key, trigger).await {
+            Ok(turn) => turn,
+            Err(error) => {
+                tracing::error!(object = %key, error = &error as &dyn std::error::Error, "the ledger failed; nothing is done without it");
+                Turn::Failed
+            }
+        };
+        let failures = {
+            let mut store = self.store();
+            match store.objects.get_mut(key) {
+                Some(entry) => {
+                    entry.settled = matches!(turn, Turn::Settled);
+                    entry.failures = if matches!(turn, Turn::Failed) { entry.failures + 1 } else { 0 };
+                    entry.failures
+                }
+                None => 3,
+            }
+        };
+        match turn {
+            Turn::Settled => {}
+            Turn::Unfinished => self.queue.push(key.clone(), trigger),
+            Turn::Failed => self.queue.push_after(key.clone(), jittered(failures)),
+        }
+    }
+
+    /// While the engine is away nothing is planned; after a while statuses say that nothing is known.
+    async fn engine_is_away(&self, key: &ObjectRef) -> bool {
+        let Some((since, why)) = self.store().engine_lost.clone() else { return false };
+        let now = self.now();
+        if now.duration_since(since) < PATIENCE {
+            let left = std::time::Duration::try_from(since + PATIENCE - now).unwrap_or(Duration::from_secs(1));
+            self.queue.push_after(key.clone(), left);
+            return true;
+        }
+        let entry = self.store().objects.get(key).cloned();
+        if let Some((entry, before)) = entry.and_then(|e| e.status.clone().map(|status| (e, status))) {
+            let message = format!("the engine does not answer: {why}; start it, or see `dockmaster doctor`");
+            let status = project::unknown(&before, ConditionType::EngineUnavailable, &message, now);
+            self.publish(key, &entry, status, now).await;
+        }
+        true
+    }
+
+    async fn turn(&self, key: &ObjectRef, trigger: Trigger) -> Result<Turn, LedgerError> {
+        if key.kind == Kind::Namespace {
+            return self.namespace(key).await;
+        }
+        let mut look = matches!(trigger, Trigger::Event | Trigger::Deadline | Trigger::Command | Trigger::Task);
+        for _ in 0..ROUNDS {
+            let Some(entry) = self.store().objects.get(key).cloned() else { return Ok(Turn::Settled) };
+            if let Some(Resource::Tenant(_) | Resource::WorkspaceType(_)) = entry.item.as_ref().map(|item| &item.resource) {
+                let now = self.now();
+                let status = project::definition(entry.admission.generation, entry.status.as_ref(), now);
+                self.publish(key, &entry, status, now).await;
+                return Ok(Turn::Settled);
+            }
+            if look && self.look(key).await.is_err() {
+                return Ok(Turn::Failed);
+            }
+            let mut facts = self.parts.ledger.facts(&entry.admission.uid).await?;
+            let intent = self.intent(key, &entry, &mut facts).await?;
+            let (plan, checked) = self.plan(key, &intent, &facts);
+            if let Err(broken) = checked {
+                tracing::error!(object = %key, broken, "the plan breaks a promise and is not run");
+                self.report(key, &entry, &intent, &facts, &failed(plan, &broken)).await;
+                return Ok(Turn::Failed);
+            }
+            if plan.is_empty() {
+                self.report(key, &entry, &intent, &facts, &plan).await;
+                self.schedule(key, &plan);
+                return Ok(Turn::Settled);
+            }
+            let report = self.execute(key, &entry, trigger, &plan).await?;
+            if let Some(error) = report.first_error() {
+                if !self.look_after_failure(key).await {
+                    return Ok(Turn::Failed);
+                }
+                if self.other_port(key, &entry, &intent, error).await? {
+                    look = false;
+                    continue;
+                }
+                self.report(key, &entry, &intent, &facts, &failed(plan, &explained(error))).await;
+                return Ok(Turn::Failed);
+            }
+            if entry.port_failures > 0
+                && let Some(entry) = self.store().objects.get_mut(key)
+            {
+                entry.port_failures = 0;
+            }
+            // Only what changed Docker needs another look; a fact or a task begun does not.
+            look = plan.nodes.iter().any(|node| !matches!(node.operation, Operation::Record(_) | Operation::Begin(..) | Operation::Forget(_)));
+        }
+        Ok(Turn::Unfinished)
+    }
+
+    /// Looks at one object, and keeps what was seen.
+    async fn look(&self, key: &ObjectRef) -> Result<(), Error> {
+        match self.parts.runtime.glimpse(key).await {
+            Ok(glimpse) => {
+                self.world().merge(key, glimpse);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(object = %key, error = &error as &dyn std::error::Error, "the engine could not be asked");
+                Err(error)
+            }
+        }
+    }
+
+    async fn look_after_failure(&self, key: &ObjectRef) -> bool {
+        self.look(key).await.is_ok()
+    }
+
+    /// Makes the plan of one object over what is known now.
+    pub(super) fn plan(&self, key: &ObjectRef, intent: &Intent, facts: &Facts) -> (Plan, Result<(), String>) {
+        let standing = self.standing(key);
+        let capabilities = self.capabilities();
+        let tasks = self.parts.runtime.tasks();
+        let now = self.now();
+        let mut world = self.world();
+        world.tasks = tasks;
+        let input = PlanInput { object: key, intent, world: &world, facts, standing: &standing, now, capabilities: &capabilities };
+        let plan = planner::plan(&input);
+        let checked = check::check(&input, &plan);
+        drop(world);
+        self.take_turn(key, &plan);
+        (plan, checked)
+    }
+
+    /// Remembers who is being replaced, so that an inherited change goes through a few at a time.
+    fn take_turn(&self, key: &ObjectRef, plan: &Plan) {
+        let mut store = self.store();
+        if plan.nodes.iter().any(|node| node.action == Action::Replace) {
+            store.turns.insert(key.clone());
+        } else if plan.is_settled() {
+            store.turns.remove(key);
+        }
+    }
+
+    async fn execute(&self, key: &ObjectRef, entry: &Entry, trigger: Trigger, plan: &Plan) -> Result<Report, LedgerError> {
+        {
+            let mut store = self.store();
+            for node in &plan.nodes {
+                if let Operation::Begin(task, _) = &node.operation {
+                    store.task_owners.entry(task.clone()).or_default().insert(key.clone());
+                }
+            }
+        }
+        let runtime = self.parts.runtime.as_ref();
+        let effects = ObjectEffects { runtime, ledger: self.parts.ledger.as_ref(), object: key, uid: &entry.admission.uid, permission: &self.parts.permission };
+        let report = executor::run(&effects, plan).await;
+        let now = self.now();
+        for event in history::events(key, plan, &report, now) {
+            self.tell(event).await;
+        }
+        if let Some(journal) = history::journal(key, entry.admission.generation, trigger, plan, &report, now) {
+            tracing::info!(object = %key, operations = journal.operations.len(), failed = !report.is_success(), "reconciled");
+            self.parts.ledger.journal(&journal).await?;
+        }
+        self.after_execution(key, plan, &report);
+        Ok(report)
+    }
+
+    /// Wakes those who waited for what was just given back.
+    fn after_execution(&self, key: &ObjectRef, plan: &Plan, report: &Report) {
+        let done = |wanted: fn(&Operation) -> bool| {
+            plan.nodes.iter().zip(&report.nodes).any(|(node, (result, _))| wanted(&node.operation) && matches!(result, NodeResult::Done(_)))
+        };
+        if done(|operation| matches!(operation, Operation::Release)) {
+            self.store().objects.remove(key);
+            drop(self.announcements.send(Announcement::Deleted(key.clone())));
+        }
+        if done(|operation| matches!(operation, Operation::ReleaseLeases | Operation::Release)) {
+            let waiting = self.store().waiting_for(&WaitKey::Leases);
+            waiting.into_iter().for_each(|waiter| self.queue.push(waiter, Trigger::Event));
+        }
+        if done(|operation| matches!(operation, Operation::Remove(_) | Operation::Stop { .. } | Operation::Release)) && key.kind != Kind::Namespace {
+            self.enqueue_waiters(key);
+        }
+    }
+
+    fn enqueue_waiters(&self, key: &ObjectRef) {
+        let waiting: Vec<ObjectRef> = {
+            let store = self.store();
+            let mut waiting = store.waiting_for(&WaitKey::Object(key.clone()));
+            waiting.extend(store.waiting_for(&WaitKey::Roster(key.ns().to_owned())));
+            waiting.push(crate::desired::naming::namespace_ref(key.ns()));
+            waiting
+        };
+        waiting.into_iter().for_each(|waiter| self.queue.push(waiter, Trigger::Event));
+    }
+
+    /// A port that could not be bound is left alone and another is leased, three times at most; a fixed one is a conflict.
+    async fn other_port(&self, key: &ObjectRef, entry: &Entry, intent: &Intent, error: &Error) -> Result<bool, LedgerError> {
+        let (Error::Rejected { reason: Refusal::PortTaken, message }, Intent::Present(desired)) = (error, intent) else { return Ok(false) };
+        if entry.port_failures >= 3 || !self.revoke_ports(key, &entry.admission.uid, desired, message).await? {
+            return Ok(false);
+        }
+        if let Some(entry) = self.store().objects.get_mut(key) {
+            entry.port_failures += 1;
+        }
+        Ok(true)
+    }
+
+    /// The network that a namespace shares; it goes with the last object.
+    async fn namespace(&self, key: &ObjectRef) -> Result<Turn, LedgerError> {
+        let users = self.users(&key.name);
+        if !users.is_empty() {
+            return Ok(Turn::Settled);
+        }
+        let name = crate::desired::naming::namespace_network(&self.parts.settings.installation, &key.name);
+        if self.look(key).await.is_err() {
+            return Ok(Turn::Failed);
+        }
+        if self.world().networks_named(&name).next().is_none() {
+            return Ok(Turn::Settled);
+        }
+        let network = crate::desired::NetworkWant { name, subnet: String::new(), labels: std::collections::BTreeMap::new() };
+        let intent = Intent::Shared { network, users };
+        let (plan, checked) = self.plan(key, &intent, &Facts::default());
+        if plan.is_empty() || checked.is_err() {
+            self.schedule(key, &plan);
+            return Ok(Turn::Settled);
+        }
+        let uid = Uid(format!("namespace/{}", key.name));
+        let effects = ObjectEffects {
+            runtime: self.parts.runtime.as_ref(),
+            ledger: self.parts.ledger.as_ref(),
+            object: key,
+            uid: &uid,
+            permission: &self.parts.permission,
+        };
+        let report = executor::run(&effects, &plan).await;
+        self.after_execution(key, &plan, &report);
+        Ok(if report.is_success() { Turn::Settled } else { Turn::Failed })
+    }
+
+    /// Projects and publishes the status that a plan means.
+    async fn report(&self, key: &ObjectRef, entry: &Entry, intent: &Intent, facts: &Facts, plan: &Plan) {
+        let now = self.now();
+        let desired: Option<&DesiredState> = match intent {
+            Intent::Present(desired) => Some(desired),
+            Intent::Absent(_) | Intent::Hold(_) | Intent::Shared { .. } => None,
+        };
+        let mut status = {
+            let world = self.world();
+            let address = self.parts.settings.publish_address;
+            let generation = entry.admission.generation;
+            project::project(&Projection { object: key, generation, desired, world: &world, facts, before: entry.status.as_ref(), address, now }, plan)
+        };
+        if desired.is_none()
+            && let (Some(before), Intent::Hold(_)) = (&entry.status, intent)
+        {
+            status = Status { phase: before.phase, conditions: status.conditions, ..before.clone() };
+        }
+        status.conditions.extend(self.source_condition(entry, now));
+        self.publish(key, entry, status, now).await;
+    }
+
+    /// What stands between an object and its source: an unhealthy source, or further documents with its key.
+    fn source_condition(&self, entry: &Entry, now: Timestamp) -> Vec<Condition> {
+        let Some(item) = &entry.item else { return Vec::new() };
+        let mut conditions = Vec::new();
+        if let Some(why) = self.store().sources.get(&item.origin.source).and_then(|state| state.unhealthy.clone()) {
+            conditions.push(Condition::abnormal(ConditionType::SourceUnhealthy, why));
+        }
+        if let Some(other) = entry.others.first() {
+            let message = format!("{} has the same kind, namespace and name; rename or remove it", other.origin);
+            conditions.push(Condition::abnormal(ConditionType::DuplicateObject, message));
+        }
+        for condition in &mut conditions {
+            let known = entry.status.as_ref().and_then(|status| status.condition(condition.type_)).and_then(|known| known.last_transition_time);
+            condition.last_transition_time = known.or(Timestamp::from_second(now.as_second()).ok());
+        }
+        conditions
+    }
+
+    /// Keeps a status, tells those who watch, and writes it where it lives; all only when it says something new.
+    async fn publish(&self, key: &ObjectRef, entry: &Entry, status: Status, now: Timestamp) {
+        if entry.status.as_ref() != Some(&status) {
+            if let Some(known) = self.store().objects.get_mut(key) {
+                known.status = Some(status.clone());
+            }
+            let value = serde_json::to_value(&status).unwrap_or_default();
+            if let Err(error) = self.parts.ledger.save_status(key, &value, now).await {
+                tracing::warn!(object = %key, error = &error as &dyn std::error::Error, "a status was not kept");
+            }
+            drop(self.announcements.send(Announcement::Status(key.clone(), Box::new(status.clone()))));
+            if entry.status.as_ref().map(|before| before.phase) != Some(status.phase) {
+                self.enqueue_waiters(key);
+            }
+        }
+        let Some(item) = &entry.item else { return };
+        match self.parts.reporter.report(key, &item.origin, &status, now).await {
+            Ok(None) => {}
+            Ok(Some(later)) => self.queue.push_after(key.clone(), until(now, later)),
+            Err(error) => tracing::warn!(object = %key, error = &error as &dyn std::error::Error, "the status was not written to its file"),
+        }
+    }
+
+    /// Says when an object is due again, and for what it waits.
+    fn schedule(&self, key: &ObjectRef, plan: &Plan) {
+        let now = self.now();
+        {
+            let mut store = self.store();
+            store.stop_waiting(key);
+            for waiting in &plan.waiting {
+                match &waiting.on {
+                    WaitKey::Task(task) => {
+                        store.task_owners.entry(task.clone()).or_default().insert(key.clone());
+                    }
+                    WaitKey::Object(_) | WaitKey::Container(_) | WaitKey::Leases | WaitKey::Roster(_) | WaitKey::Time => {
+                        store.waiters.entry(waiting.on.clone()).or_default().insert(key.clone());
+                    }
+                }
+            }
+        }
+        let instants = plan.waiting.iter().filter_map(|waiting| waiting.until).chain(plan.recheck).chain(plan.next.as_ref().map(|next| next.at));
+        if let Some(at) = instants.min() {
+            self.queue.push_after(key.clone(), until(now, at));
+        }
+    }
+}
+
+/// The time from one instant to another, at least a little, so that a deadline has passed when it is looked at.
+fn until(now: Timestamp, at: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO) + Duration::from_millis(10)
+}
+
+/// A second, doubled with each failure, at most five minutes, and up to a quarter more, so that many do not come back at once.
+fn jittered(failures: u32) -> Duration {
+    let base = Duration::try_from(image::backoff(failures, 1)).unwrap_or(Duration::from_secs(1));
+    base + base.mul_f64(rand::random::<f64>() / 4.0)
+}
+
+/// The plan as it stands after its execution failed: not ready, and why.
+fn failed(mut plan: Plan, message: &str) -> Plan {
+    let phase = if plan.verdict.phase == Phase::Running { Phase::Running } else { Phase::Error };
+    let conditions = std::mem::take(&mut plan.verdict.conditions);
+    plan.verdict = Verdict::new(phase, Truth::False, Reason::Failed, message);
+    plan.verdict.reconciling = true;
+    plan.verdict.conditions = conditions;
+    if let Some(next) = &mut plan.next
+        && next.action == NextAction::Retry
+    {
+        *next = Next { action: NextAction::Retry, at: next.at, why: message.to_owned() };
+    }
+    plan
+}
+
+/// An engine's refusal with what to do about it.
+fn explained(error: &Error) -> String {
+    match error {
+        Error::Rejected { reason: Refusal::PortTaken, message } => format!("{message}; free the port, or choose another in the spec"),
+        Error::Rejected { reason: Refusal::DiskFull, message } => format!("{message}; free space on the engine's disk"),
+        Error::Rejected { .. } | Error::Transient(_) | Error::Unknown(_) => error.to_string(),
+    }
+}

@@ -1,0 +1,314 @@
+//! The loops: sources, the engine's changes, the timer of the full pass, and the workers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Controller;
+use crate::desired::naming;
+use crate::observed::{TaskKey, World};
+use crate::planner::WaitKey;
+use crate::resource::{ConditionType, Kind, ObjectRef};
+use crate::runtime::Change;
+use crate::state::{LedgerError, Trigger};
+
+/// The ledger setting that remembers the engine.
+const ENGINE: &str = "engine";
+
+/// How a run with an end ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnceOutcome {
+    /// Everything is as declared, or stopped as it should be.
+    Settled,
+    /// These are not, each with the reason.
+    Unsettled(Vec<(ObjectRef, String)>),
+}
+
+impl Controller {
+    /// Runs until told to stop; what is under way is finished, containers stay as they are.
+    pub async fn run(self: &Arc<Self>, stop: CancellationToken) -> Result<(), LedgerError> {
+        self.load().await?;
+        let mut tasks = JoinSet::new();
+        let (changes, mut engine) = tokio::sync::mpsc::channel(256);
+        let mut stream = self.parts.runtime.changes();
+        tasks.spawn(async move {
+            while let Some(change) = stream.next().await {
+                if changes.send(change).await.is_err() {
+                    return;
+                }
+            }
+        });
+        // Subscribed first, listed then: what changes in between is not missed.
+        while !self.observe(Trigger::Start).await? {
+            tokio::select! { biased; () = stop.cancelled() => return Ok(()), () = tokio::time::sleep(Duration::from_secs(1)) => {} }
+        }
+        let (sender, mut sources) = tokio::sync::mpsc::channel(256);
+        for source in &self.parts.sources {
+            let (name, mut events, sender) = (source.name().to_owned(), source.events(), sender.clone());
+            self.store().sources.entry(name.clone()).or_default();
+            tasks.spawn(async move {
+                while let Some(event) = events.next().await {
+                    if sender.send((name.clone(), event)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        let mut workers: Option<JoinSet<()>> = None;
+        let mut resync = tokio::time::interval(Duration::try_from(self.parts.settings.resync.0).unwrap_or(Duration::from_secs(60)));
+        resync.tick().await;
+        loop {
+            if workers.is_none() && self.is_listed() {
+                self.begin();
+                workers = Some(self.spawn_workers(&stop));
+            }
+            tokio::select! { biased;
+                () = stop.cancelled() => break,
+                Some((source, event)) = sources.recv() => {
+                    let listed = event == crate::source::SourceEvent::InitDone;
+                    self.intake(&source, event).await?;
+                    if listed {
+                        self.decide_later(source);
+                    }
+                }
+                Some(change) = engine.recv() => self.changed(change).await?,
+                _ = resync.tick() => {
+                    self.observe(Trigger::Resync).await?;
+                    self.confirmed().await?;
+                }
+            }
+        }
+        drop(sources);
+        if let Some(mut workers) = workers {
+            while workers.join_next().await.is_some() {}
+        }
+        Ok(())
+    }
+
+    /// Whether every source was listed, or cannot be.
+    fn is_listed(&self) -> bool {
+        let store = self.store();
+        store.sources.values().all(|state| state.listed || state.unhealthy.is_some())
+    }
+
+    /// Everything that is known is due.
+    fn begin(&self) {
+        let keys = self.everything();
+        keys.into_iter().for_each(|key| self.queue.push(key, Trigger::Start));
+    }
+
+    fn everything(&self) -> Vec<ObjectRef> {
+        let mut keys: Vec<ObjectRef> = self.store().objects.keys().cloned().collect();
+        let namespaces: std::collections::BTreeSet<ObjectRef> =
+            self.world().networks.values().filter_map(|n| n.owner.as_ref()).map(|o| o.object.clone()).filter(|o| o.kind == Kind::Namespace).collect();
+        keys.extend(namespaces);
+        keys
+    }
+
+    /// Some time after a first listing, with another look at the source in between, what is still missing is gone.
+    fn decide_later(self: &Arc<Self>, source: String) {
+        let controller = self.clone();
+        let settle = Duration::try_from(self.parts.settings.settle.0).unwrap_or(Duration::from_secs(2));
+        tokio::spawn(async move {
+            tokio::time::sleep(settle).await;
+            controller.parts.sources.iter().filter(|s| s.name() == source).for_each(|s| s.rescan());
+            tokio::time::sleep(settle).await;
+            if let Err(error) = controller.decide_missing(&source).await {
+                tracing::error!(error = &error as &dyn std::error::Error, "the ledger failed; nothing is deleted without it");
+            }
+        });
+    }
+
+    fn spawn_workers(self: &Arc<Self>, stop: &CancellationToken) -> JoinSet<()> {
+        let (controller, stop) = (self.clone(), stop.clone());
+        let mut workers = JoinSet::new();
+        workers.spawn(async move {
+            let permits = Arc::new(Semaphore::new(controller.parts.concurrency));
+            let mut running = JoinSet::new();
+            loop {
+                let Ok(permit) = permits.clone().acquire_owned().await else { break };
+                let (key, trigger) = tokio::select! { biased; () = stop.cancelled() => break, taken = controller.queue.take() => taken };
+                let controller = controller.clone();
+                running.spawn(async move {
+                    let work = tokio::spawn({
+                        let (controller, key) = (controller.clone(), key.clone());
+                        async move { controller.reconcile(&key, trigger).await }
+                    });
+                    if let Err(panic) = work.await {
+                        tracing::error!(object = %key, %panic, "a reconcile broke; it is tried again");
+                        controller.queue.push_after(key.clone(), Duration::from_secs(30));
+                    }
+                    controller.queue.done(&key);
+                    drop(permit);
+                });
+                while running.try_join_next().is_some() {}
+            }
+            while running.join_next().await.is_some() {}
+        });
+        workers
+    }
+
+    /// Lists the engine in full. False when it does not answer.
+    async fn observe(&self, trigger: Trigger) -> Result<bool, LedgerError> {
+        let (world, capabilities) = match futures::try_join!(self.parts.runtime.observe(), self.parts.runtime.capabilities()) {
+            Ok(seen) => seen,
+            Err(error) => {
+                self.lost(&error.to_string());
+                return Ok(false);
+            }
+        };
+        if let Ok(mut known) = self.capabilities.write() {
+            *known = capabilities;
+        }
+        self.same_engine(&world).await?;
+        *self.world() = world;
+        self.store().engine_lost = None;
+        if trigger != Trigger::Start {
+            self.everything().into_iter().for_each(|key| self.queue.push(key, trigger));
+        }
+        Ok(true)
+    }
+
+    /// Another engine behind the same address knows nothing of what was made: nothing is changed until somebody says that this is meant.
+    async fn same_engine(&self, world: &World) -> Result<(), LedgerError> {
+        let known = self.parts.ledger.setting(ENGINE).await?;
+        let changed = known.as_ref().is_some_and(|known| *known != world.engine) && !self.parts.accept_engine;
+        if changed {
+            let message = format!(
+                "engine {} answers, and {} did before; nothing is changed until the old one is back or `run --accept-engine` takes the new one",
+                world.engine,
+                known.unwrap_or_default()
+            );
+            tracing::error!(engine = %world.engine, "another engine answers than before; nothing is changed");
+            self.store().engine_changed = Some(message);
+        } else {
+            self.store().engine_changed = None;
+            if known.as_deref() != Some(world.engine.as_str()) {
+                self.parts.ledger.set_setting(ENGINE, Some(&world.engine)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&self, why: &str) {
+        let now = self.now();
+        let first = {
+            let mut store = self.store();
+            let first = store.engine_lost.is_none();
+            store.engine_lost.get_or_insert((now, why.to_owned()));
+            first
+        };
+        if first {
+            tracing::warn!(why, "the engine does not answer");
+            self.everything().into_iter().for_each(|key| self.queue.push(key, Trigger::Event));
+        }
+    }
+
+    async fn changed(&self, change: Change) -> Result<(), LedgerError> {
+        match change {
+            Change::Object(key) => {
+                let waiting = self.store().waiting_for(&WaitKey::Object(key.clone()));
+                waiting.into_iter().for_each(|waiter| self.queue.push(waiter, Trigger::Event));
+                if key.kind == Kind::Namespace {
+                    // Its network is held by every object of the namespace.
+                    if let Ok(glimpse) = self.parts.runtime.glimpse(&key).await {
+                        self.world().merge(&key, glimpse);
+                    }
+                    self.users(&key.name).into_iter().for_each(|user| self.queue.push(user, Trigger::Event));
+                }
+                self.queue.push(key, Trigger::Event);
+            }
+            Change::Task(task) => self.task_changed(&task),
+            Change::Resync => {
+                self.observe(Trigger::Resync).await?;
+            }
+            Change::Lost(why) => self.lost(&why),
+        }
+        Ok(())
+    }
+
+    fn task_changed(&self, task: &TaskKey) {
+        let owners = self.store().task_owners.get(task).cloned().unwrap_or_default();
+        let over = !self.parts.runtime.tasks().get(task).is_some_and(|state| matches!(state, crate::observed::TaskState::Running { .. }));
+        if over {
+            self.store().task_owners.remove(task);
+        }
+        owners.into_iter().for_each(|key| self.queue.push(key, Trigger::Task));
+    }
+
+    /// A command changed a file or a fact: look at the sources, and at one object or all.
+    pub async fn nudge(&self, object: Option<ObjectRef>) {
+        self.parts.sources.iter().for_each(|source| source.rescan());
+        if let Err(error) = self.confirmed().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "confirmed deletions could not be read");
+        }
+        let keys = match object {
+            Some(key) => {
+                drop(self.reload(&key).await);
+                vec![key]
+            }
+            None => self.everything(),
+        };
+        keys.into_iter().for_each(|key| self.queue.push(key, Trigger::Command));
+    }
+
+    /// Waits until nothing is under way any more, for a run with an end.
+    pub async fn settled(&self, limit: Duration) -> OnceOutcome {
+        let mut changes = self.subscribe();
+        let deadline = tokio::time::Instant::now() + limit;
+        loop {
+            if self.is_quiet() {
+                return self.outcome();
+            }
+            let tick = tokio::time::Instant::now() + Duration::from_millis(100);
+            tokio::select! { biased;
+                () = tokio::time::sleep_until(deadline) => return self.outcome(),
+                _ = changes.recv() => {}
+                () = tokio::time::sleep_until(tick) => {}
+            }
+        }
+    }
+
+    /// Everything was decided on, nothing is due, and every object's last turn left nothing to wait for but time to come.
+    fn is_quiet(&self) -> bool {
+        let decided = {
+            let store = self.store();
+            !store.sources.is_empty()
+                && store.sources.values().all(|state| state.unhealthy.is_some() || (state.listed && state.missing_decided))
+                && store.objects.values().all(|entry| entry.settled && !is_working(entry))
+        };
+        decided && self.queue.is_quiet()
+    }
+
+    fn outcome(&self) -> OnceOutcome {
+        let store = self.store();
+        let mut unsettled: Vec<(ObjectRef, String)> = Vec::new();
+        for (key, entry) in &store.objects {
+            let Some(status) = &entry.status else {
+                unsettled.push((key.clone(), "nothing was seen of it yet".to_owned()));
+                continue;
+            };
+            let bad = [ConditionType::Reconciling, ConditionType::Stalled, ConditionType::PruneBlocked];
+            let stands = bad.into_iter().find(|type_| status.is_true(*type_));
+            let buried = entry.tombstone.is_some() && entry.settled;
+            if let Some(condition) = stands.and_then(|type_| status.condition(type_)).filter(|_| !buried) {
+                unsettled.push((key.clone(), condition.message.clone()));
+            }
+        }
+        for (name, state) in &store.sources {
+            if let Some(why) = &state.unhealthy {
+                unsettled.push((naming::namespace_ref(name), why.clone()));
+            }
+        }
+        if unsettled.is_empty() { OnceOutcome::Settled } else { OnceOutcome::Unsettled(unsettled) }
+    }
+}
+
+/// Whether the operator is still at work on it, as opposed to waiting for somebody.
+fn is_working(entry: &super::store::Entry) -> bool {
+    entry.tombstone.is_none() && entry.status.as_ref().is_none_or(|status| status.is_true(ConditionType::Reconciling))
+}

@@ -1,0 +1,171 @@
+//! What the controller knows of each object and each source between two reconciles. Plain data; no IO.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::observed::{TaskKey, World};
+use crate::planner::WaitKey;
+use crate::resource::status::Phase;
+use crate::resource::workspace::DeclaredState;
+use crate::resource::{Condition, Kind, ObjectRef, Origin, Resource, Status, TenantSpec, WorkspaceTypeSpec};
+use crate::source::Item;
+use crate::state::{Admission, Tombstone};
+use crate::tenancy::Member;
+
+/// All of it.
+#[derive(Default)]
+pub struct Store {
+    /// Objects, living and buried.
+    pub objects: BTreeMap<ObjectRef, Entry>,
+    /// Sources by name.
+    pub sources: BTreeMap<String, SourceState>,
+    /// Who is planned again when something changes.
+    pub waiters: BTreeMap<WaitKey, BTreeSet<ObjectRef>>,
+    /// For whom a task works.
+    pub task_owners: BTreeMap<TaskKey, BTreeSet<ObjectRef>>,
+    /// Ports that could not be bound, and until when they are left alone.
+    pub quarantine: BTreeMap<u16, Timestamp>,
+    /// Objects that an inherited change replaces now: two at a time.
+    pub turns: BTreeSet<ObjectRef>,
+    /// Since when the engine does not answer.
+    pub engine_lost: Option<(Timestamp, String)>,
+    /// Another engine answers than before: why nothing is changed.
+    pub engine_changed: Option<String>,
+}
+
+/// One object.
+#[derive(Clone)]
+pub struct Entry {
+    /// The document that counts; `None`: deleted.
+    pub item: Option<Arc<Item>>,
+    /// Further documents with the same key, in the order in which they were seen.
+    pub others: Vec<Arc<Item>>,
+    /// Which life, which version.
+    pub admission: Admission,
+    /// Its grave.
+    pub tombstone: Option<Tombstone>,
+    /// Why nothing may be done.
+    pub hold: Option<Condition>,
+    /// What was last found.
+    pub status: Option<Status>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Ports that could not be bound, in a row.
+    pub port_failures: u32,
+    /// Whether the last plan had nothing left to do.
+    pub settled: bool,
+}
+
+/// One source.
+#[derive(Default)]
+pub struct SourceState {
+    /// Whether its first listing is complete.
+    pub listed: bool,
+    /// What the listing under way, or the last one, held.
+    pub seen: BTreeSet<(ObjectRef, Origin)>,
+    /// Files that cannot be used, with what they held.
+    pub invalid: BTreeMap<Origin, Vec<ObjectRef>>,
+    /// Why it cannot be trusted.
+    pub unhealthy: Option<String>,
+    /// Whether what was missing from the first listing has been decided on.
+    pub missing_decided: bool,
+}
+
+impl Store {
+    /// The living objects whose document lies in a source.
+    pub fn of_source<'a>(&'a self, source: &'a str) -> impl Iterator<Item = (&'a ObjectRef, &'a Arc<Item>)> {
+        self.objects.iter().filter_map(move |(key, entry)| entry.item.as_ref().filter(|item| item.origin.source == source).map(|item| (key, item)))
+    }
+
+    /// The living objects of one kind in a namespace.
+    pub fn in_namespace<'a>(&'a self, kind: Kind, namespace: &'a str) -> impl Iterator<Item = (&'a ObjectRef, &'a Entry)> {
+        let first = ObjectRef::new(kind, namespace, "");
+        self.objects.range(first..).take_while(move |(key, _)| key.kind == kind && key.ns() == namespace).filter(|(_, entry)| entry.item.is_some())
+    }
+
+    /// The declared types by name.
+    pub fn types(&self) -> BTreeMap<String, WorkspaceTypeSpec> {
+        self.objects
+            .iter()
+            .filter(|(key, _)| key.kind == Kind::WorkspaceType)
+            .filter_map(|(key, entry)| match entry.item.as_ref().map(|item| &item.resource) {
+                Some(Resource::WorkspaceType(object)) => Some((key.name.clone(), object.spec.clone())),
+                Some(Resource::Workspace(_) | Resource::Preview(_) | Resource::Tenant(_)) | None => None,
+            })
+            .collect()
+    }
+
+    /// A declared tenant.
+    pub fn tenant(&self, name: &str) -> Option<TenantSpec> {
+        match self.objects.get(&ObjectRef::new(Kind::Tenant, "", name))?.item.as_ref().map(|item| &item.resource)? {
+            Resource::Tenant(object) => Some(object.spec.clone()),
+            Resource::Workspace(_) | Resource::Preview(_) | Resource::WorkspaceType(_) => None,
+        }
+    }
+
+    /// Forgets what an object waits for.
+    pub fn stop_waiting(&mut self, key: &ObjectRef) {
+        self.waiters.retain(|_, waiting| {
+            waiting.remove(key);
+            !waiting.is_empty()
+        });
+    }
+
+    /// Who waits for that.
+    pub fn waiting_for(&self, on: &WaitKey) -> Vec<ObjectRef> {
+        self.waiters.get(on).into_iter().flatten().cloned().collect()
+    }
+
+    /// Whether the documents of a file, or of the whole source, may be missing without being gone.
+    pub fn is_shielded(&self, source: &str, origin: &Origin) -> bool {
+        let Some(state) = self.sources.get(source) else { return true };
+        state.unhealthy.is_some() || state.invalid.keys().any(|invalid| invalid.path == origin.path)
+    }
+}
+
+/// The sentence that says which quota keeps an object from running; `None`: none does.
+pub fn over_quota(store: &Store, world: &World, key: &ObjectRef, tenants: &BTreeMap<String, TenantSpec>) -> Option<String> {
+    let members = [Kind::Workspace, Kind::Preview].into_iter().flat_map(|kind| store.in_namespace(kind, key.ns()));
+    let roster: Vec<Member> = members.filter_map(|(object, entry)| member(world, object, entry, object == key)).collect();
+    crate::tenancy::standing(&roster, tenants).remove(key).flatten()
+}
+
+fn member(world: &World, object: &ObjectRef, entry: &Entry, asking: bool) -> Option<Member> {
+    let (declared, workspace) = match &entry.item.as_ref()?.resource {
+        Resource::Workspace(object) => (object.spec.state != Some(DeclaredState::Stopped), None),
+        Resource::Preview(object) => (true, object.spec.workspace.clone()),
+        Resource::WorkspaceType(_) | Resource::Tenant(_) => return None,
+    };
+    let phase = entry.status.as_ref().map(|status| status.phase);
+    let rests = matches!(phase, Some(Phase::Stopped | Phase::Expired));
+    // What has expired is not a preview any more that counts.
+    (phase != Some(Phase::Expired) || asking).then(|| Member {
+        object: object.clone(),
+        uid: entry.admission.uid.clone(),
+        wants_run: declared && (asking || !rests),
+        running: world.of(object).any(|c| c.is_active()),
+        workspace,
+    })
+}
+
+/// How many deletions noticed at once are believed: not all of a source, and at most three or a fifth of it. One alone always is.
+pub fn is_believable(gone: usize, total: usize) -> bool {
+    let all = gone >= 2 && gone >= total;
+    !all && gone <= (total / 5).max(3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deletions_that_are_believed() {
+        for (gone, total, believed) in
+            [(1, 1, true), (2, 2, false), (3, 3, false), (3, 4, true), (4, 4, false), (4, 10, false), (3, 10, true), (20, 100, true), (21, 100, false)]
+        {
+            assert_eq!(is_believable(gone, total), believed, "{gone} of {total}");
+        }
+    }
+}
