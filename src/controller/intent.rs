@@ -24,8 +24,7 @@ const QUARANTINE: SignedDuration = SignedDuration::from_mins(10);
 /// The definitions that apply to a namespace.
 struct Definitions {
     types: BTreeMap<String, WorkspaceTypeSpec>,
-    own: Option<TenantSpec>,
-    default: Option<TenantSpec>,
+    tenants: BTreeMap<String, TenantSpec>,
 }
 
 impl Controller {
@@ -57,7 +56,9 @@ impl Controller {
 
     fn definitions(&self, namespace: &str) -> Definitions {
         let store = self.store();
-        Definitions { types: store.types(), own: store.tenant(namespace).filter(|_| namespace != "default"), default: store.tenant("default") }
+        let tenant = |name: &str| store.tenant(name).map(|spec| (name.to_owned(), spec));
+        let tenants = [crate::tenancy::DEFAULT, namespace].into_iter().filter_map(tenant).collect();
+        Definitions { types: store.types(), tenants }
     }
 
     async fn workspace(
@@ -68,7 +69,7 @@ impl Controller {
         object: &Object<WorkspaceSpec>,
         definitions: &Definitions,
     ) -> Result<Intent, LedgerError> {
-        let tenants = Tenants { namespace: key.ns(), own: definitions.own.as_ref(), default: definitions.default.as_ref() };
+        let tenants = Tenants { namespace: key.ns(), all: &definitions.tenants };
         let resolved = merge::resolve(&object.spec, &definitions.types, tenants);
         let claims = lower::claims(&self.parts.settings.installation, key, &resolved.spec);
         let grants = self.grants(key, &entry.admission.uid, &claims).await?;
@@ -95,7 +96,7 @@ impl Controller {
         definitions: &Definitions,
         facts: &mut Facts,
     ) -> Result<Intent, LedgerError> {
-        let tenants = Tenants { namespace: key.ns(), own: definitions.own.as_ref(), default: definitions.default.as_ref() };
+        let tenants = Tenants { namespace: key.ns(), all: &definitions.tenants };
         if let Some(waiting) = self.pin(key, entry, object, definitions, facts).await? {
             return Ok(Intent::Hold(waiting));
         }
@@ -145,7 +146,7 @@ impl Controller {
                 return Ok(Some(Condition::abnormal(ConditionType::WaitingOn, message)));
             };
             if let Resource::Workspace(workspace) = &source_item.resource {
-                let tenants = Tenants { namespace: key.ns(), own: definitions.own.as_ref(), default: definitions.default.as_ref() };
+                let tenants = Tenants { namespace: key.ns(), all: &definitions.tenants };
                 let resolved = merge::resolve(&workspace.spec, &definitions.types, tenants);
                 new.push(Fact::Pinned(previews::pin(&resolved.spec, &source, &source_entry.admission.uid, &source_item.directory.to_string_lossy())));
             }
@@ -268,11 +269,9 @@ impl Controller {
     /// What the namespace's quota says of an object, and whether it may be replaced for an inherited change now.
     pub(super) fn standing(&self, key: &ObjectRef) -> Standing {
         let definitions = self.definitions(key.ns());
-        let named = |name: &str, spec: Option<TenantSpec>| spec.map(|spec| (name.to_owned(), spec));
-        let tenants = named(crate::tenancy::DEFAULT, definitions.default).into_iter().chain(named(key.ns(), definitions.own)).collect();
         let world = self.world();
         let store = self.store();
-        let over_quota = super::store::over_quota(&store, &world, key, &tenants);
+        let over_quota = super::store::over_quota(&store, &world, key, &definitions.tenants);
         let inherited_turn = store.turns.contains(key) || store.turns.len() < 2;
         Standing { over_quota, inherited_turn }
     }
