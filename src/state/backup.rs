@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
-
+use super::directory_lock::{LockError, StateDirLock};
 use super::{LedgerError, sqlite, statedir};
 
 /// What a restore leaves of the ledger that it replaced.
@@ -22,8 +21,8 @@ pub enum BackupError {
     #[error("there is no backup at {}", .0.display())]
     Missing(PathBuf),
     /// An operator holds the state directory.
-    #[error("an operator is running on {}; stop it first, then restore, then start it again", .0.display())]
-    Busy(PathBuf),
+    #[error(transparent)]
+    Busy(#[from] LockError),
     /// The file system refused.
     #[error("could not {doing} {}", path.display())]
     File {
@@ -69,11 +68,7 @@ pub async fn restore(dir: &Path, from: &Path) -> Result<(), BackupError> {
         return Err(BackupError::Missing(from.to_owned()));
     }
     file("make", dir, statedir::prepare(dir))?;
-    let lock_path = dir.join(statedir::LOCK);
-    let lock = file("open", &lock_path, std::fs::OpenOptions::new().create(true).append(true).open(&lock_path))?;
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Err(BackupError::Busy(dir.to_owned()));
-    }
+    let _lock = StateDirLock::acquire(dir)?;
     let mut copy = file("write in", dir, tempfile::NamedTempFile::new_in(dir))?;
     let mut source = file("read", from, std::fs::File::open(from))?;
     file("read", from, std::io::copy(&mut source, copy.as_file_mut()))?;

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::backup::{BackupError, REPLACED, backup, restore};
+use super::directory_lock::StateDirLock;
 use super::memory::MemoryLedger;
 use super::overlay::OverlayLedger;
 use super::sqlite::{FILE, SqliteLedger, tamper};
@@ -559,8 +560,7 @@ async fn a_restore_refuses_what_is_no_backup_and_while_an_operator_holds_the_dir
         assert_eq!(path, &from.display().to_string());
     }
     std::fs::write(&from, &before).unwrap();
-    let lock = std::fs::File::create(dir.path().join(statedir::LOCK)).unwrap();
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let lock = StateDirLock::acquire(dir.path()).unwrap();
     assert!(matches!(restore(dir.path(), &from).await, Err(BackupError::Busy(_))));
     drop(lock);
     tamper(dir.path(), "UPDATE _sqlx_migrations SET version = 9000").await;
