@@ -16,7 +16,7 @@ use crate::resource::{
     Condition, ConditionType, Kind, Object, ObjectRef, PreviewSpec, Reason, Resource, TenantSpec, Truth, Uid, WorkspaceSpec, WorkspaceTypeSpec,
 };
 use crate::source::Item;
-use crate::state::{Claim, Event, EventReason, EventType, Fact, Facts, Grant, LedgerError, Pools};
+use crate::state::{Claim, Event, EventReason, EventType, Fact, Facts, Grant, LedgerError, Pools, Trigger};
 
 /// How long a port that could not be bound is left alone.
 const QUARANTINE: SignedDuration = SignedDuration::from_mins(10);
@@ -199,6 +199,7 @@ impl Controller {
                 count: 1,
             };
             self.tell(event).await;
+            self.queue.push(displaced.object.clone(), Trigger::Event);
         }
         Ok(granted.grants)
     }
@@ -214,7 +215,14 @@ impl Controller {
         let range = settings.port_range.first..=settings.port_range.last;
         let mut ports_taken: BTreeSet<u16> = store.quarantine.keys().copied().collect();
         let mine = |container: &crate::observed::Container| container.owner.as_ref().is_some_and(|owner| owner.object == *key);
-        ports_taken.extend(world.containers.values().filter(|c| !mine(c)).flat_map(|c| c.ports.iter().map(|(_, host, ..)| *host)));
+        let others = || world.containers.values().filter(|c| !mine(c));
+        ports_taken.extend(others().flat_map(|c| c.ports.iter().map(|(_, host, ..)| *host)));
+        // What another object's stopped container will bind again; the ledger may have forgotten it.
+        let leased = others().filter(|c| c.owner.is_some()).flat_map(|c| naming::grants_from_labels(&c.labels));
+        ports_taken.extend(leased.filter_map(|grant| match grant {
+            Grant::Port { host, .. } => Some(host),
+            Grant::Subnet { .. } | Grant::Refused { .. } => None,
+        }));
         let wants_port = claims.iter().any(|claim| matches!(claim, Claim::Port { name, fixed: None } if !holds_port(&held, name)));
         if wants_port && self.capabilities().local {
             let own: BTreeSet<u16> = world.of(key).flat_map(|c| c.ports.iter().map(|(_, host, ..)| *host)).collect();

@@ -9,6 +9,7 @@
 //! **Invariant:** nothing is changed before every source was listed, or found unhealthy, and the engine was listed once in full.
 //! **Invariant:** the reason for a reconcile reaches the journal, never the plan.
 
+pub mod dry;
 pub mod effects;
 pub mod history;
 pub mod intake;
@@ -18,7 +19,6 @@ pub mod reconcile;
 pub mod run;
 pub mod store;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -114,9 +114,16 @@ impl Controller {
         self.announcements.subscribe()
     }
 
-    /// The present statuses.
-    pub fn statuses(&self) -> BTreeMap<ObjectRef, Status> {
-        self.store().objects.iter().filter_map(|(key, entry)| entry.status.clone().map(|status| (key.clone(), status))).collect()
+    /// The objects that have a status, with the generation of their spec.
+    pub fn statuses(&self) -> Vec<(ObjectRef, u64, Status)> {
+        let store = self.store();
+        let with_status = store.objects.iter().filter_map(|(key, entry)| entry.status.as_ref().map(|status| (key, entry, status)));
+        with_status.map(|(key, entry, status)| (key.clone(), entry.admission.generation, status.clone())).collect()
+    }
+
+    /// The generation of an object's spec.
+    pub fn generation(&self, key: &ObjectRef) -> Option<u64> {
+        self.store().objects.get(key).map(|entry| entry.admission.generation)
     }
 
     fn store(&self) -> MutexGuard<'_, store::Store> {

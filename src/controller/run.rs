@@ -153,7 +153,7 @@ impl Controller {
     }
 
     /// Lists the engine in full. False when it does not answer.
-    async fn observe(&self, trigger: Trigger) -> Result<bool, LedgerError> {
+    pub(super) async fn observe(&self, trigger: Trigger) -> Result<bool, LedgerError> {
         let (world, capabilities) = match futures::try_join!(self.parts.runtime.observe(), self.parts.runtime.capabilities()) {
             Ok(seen) => seen,
             Err(error) => {

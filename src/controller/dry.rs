@@ -1,0 +1,76 @@
+//! `plan`: the same path as a reconcile, over a ledger that forgets, up to the check; nothing is executed.
+
+use std::collections::BTreeSet;
+
+use super::Controller;
+use crate::observed::{Network, NetworkOwner};
+use crate::planner::{Operation, Plan};
+use crate::resource::{Kind, ObjectRef};
+use crate::source::{Item, SourceEvent};
+use crate::state::{LedgerError, Trigger};
+
+/// What is planned.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// The source's name.
+    pub source: String,
+    /// Its documents.
+    pub items: Vec<Item>,
+    /// Whether these are all of the source, so that what is missing is gone.
+    pub complete: bool,
+}
+
+impl Controller {
+    /// Plans every object of these listings, over what the engine has now; with complete listings also what has disappeared from them.
+    /// `None`: the engine does not answer.
+    pub async fn dry(&self, listings: Vec<Listing>) -> Result<Option<Vec<(ObjectRef, Plan)>>, LedgerError> {
+        self.load().await?;
+        if !self.observe(Trigger::Start).await? {
+            return Ok(None);
+        }
+        let mut wanted: BTreeSet<ObjectRef> = BTreeSet::new();
+        for listing in listings {
+            self.intake(&listing.source, SourceEvent::Init).await?;
+            for item in listing.items {
+                wanted.insert(item.resource.reference());
+                self.intake(&listing.source, SourceEvent::InitApply(Box::new(item))).await?;
+            }
+            self.intake(&listing.source, SourceEvent::InitDone).await?;
+            if listing.complete {
+                let before: BTreeSet<ObjectRef> = self.store().of_source(&listing.source).map(|(key, _)| key.clone()).collect();
+                self.decide_missing(&listing.source).await?;
+                wanted.extend(before);
+                wanted.extend(self.store().objects.iter().filter(|(_, entry)| entry.tombstone.is_some()).map(|(key, _)| key.clone()));
+            }
+        }
+        let mut plans = Vec::new();
+        for key in wanted.into_iter().filter(|key| matches!(key.kind, Kind::Workspace | Kind::Preview)) {
+            let Some(entry) = self.store().objects.get(&key).cloned() else { continue };
+            let mut facts = self.parts.ledger.facts(&entry.admission.uid).await?;
+            let intent = self.intent(&key, &entry, &mut facts).await?;
+            let (plan, _) = self.plan(&key, &intent, &facts);
+            self.assume_networks(&plan);
+            plans.push((key, plan));
+        }
+        Ok(Some(plans))
+    }
+
+    /// What one plan makes for a whole namespace, the next does not make again.
+    fn assume_networks(&self, plan: &Plan) {
+        let mut world = self.world();
+        for node in &plan.nodes {
+            if let Operation::EnsureNetwork { name, subnet, labels } = &node.operation
+                && let Some(NetworkOwner { object, uid }) = crate::desired::naming::network_owner(&self.parts.settings.installation, name, labels)
+            {
+                let network = Network {
+                    id: format!("planned {name}"),
+                    name: name.clone(),
+                    owner: Some(NetworkOwner { object, uid }),
+                    subnets: vec![subnet.clone()],
+                    driver: "bridge".to_owned(),
+                };
+                world.networks.insert(network.id.clone(), network);
+            }
+        }
+    }
+}
