@@ -23,7 +23,7 @@ use super::select::MAX_FILE_BYTES;
 pub const GRACE: Duration = Duration::from_millis(200);
 
 /// How the names of our temporary files begin; hidden, so that nobody takes one for a spec.
-const PREFIX: &str = ".dockmaster-";
+pub const PREFIX: &str = ".dockmaster-";
 
 /// What a change makes of a file.
 #[derive(Debug, PartialEq)]

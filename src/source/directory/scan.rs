@@ -1,0 +1,179 @@
+//! What the files of a root say now: reads those that have changed and have come to rest, and keeps the others as they were.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::Root;
+use super::git;
+use super::walk::{self, Found, Listing, Stamp};
+use crate::source::Item;
+use crate::source::exchange;
+use crate::source::parse::parse_bytes;
+use crate::source::render::{Problem, Severity};
+use crate::source::select::{FileContext, MAX_FILE_BYTES};
+
+/// A file that was touched less than this ago may be half written.
+pub const REST: Duration = Duration::from_millis(200);
+/// A file that never comes to rest is read as it is after this long.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Temporary files of ours that are older were left behind.
+const LEFTOVER: Duration = Duration::from_secs(10);
+
+/// What a file said when it was last read.
+#[derive(Debug, Default)]
+pub struct Content {
+    /// Its good documents.
+    pub items: Vec<Item>,
+    /// What is wrong with the others, rendered.
+    pub errors: Vec<String>,
+}
+
+/// A file of a root.
+#[derive(Debug)]
+struct Known {
+    found: Found,
+    content: Content,
+}
+
+/// The files of a root as they were last read.
+#[derive(Debug)]
+pub struct Scanner {
+    root: Root,
+    files: BTreeMap<String, Known>,
+    /// Links that lead nowhere.
+    dangling: Vec<String>,
+    /// Files that are being written, and since when.
+    restless: BTreeMap<String, Instant>,
+}
+
+/// One look at a root.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// Device and inode of the root, if there is one.
+    pub identity: Option<String>,
+    /// Why what was seen is not all: then what was not seen is kept as it was.
+    pub trouble: Option<String>,
+    /// A file was just touched; look again in [`REST`].
+    pub restless: bool,
+    /// What git is doing to the root.
+    pub git: Option<String>,
+}
+
+impl Scanner {
+    /// Of a root, nothing read yet.
+    pub fn new(root: Root) -> Self {
+        Self { root, files: BTreeMap::new(), dangling: Vec::new(), restless: BTreeMap::new() }
+    }
+
+    /// The files and what they say, in the order of their paths.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &Content)> {
+        self.files.iter().map(|(path, known)| (path.as_str(), &known.content))
+    }
+
+    /// Whether what the file at this path held must be kept in force, because it cannot be read now.
+    pub fn shields(&self, path: &str) -> bool {
+        self.files.get(path).is_some_and(|known| !known.content.errors.is_empty())
+            || path.match_indices('/').any(|(end, _)| {
+                let above = &path[..end];
+                self.files.contains_key(above) || self.dangling.iter().any(|link| link == above)
+            })
+    }
+
+    /// Looks again.
+    pub fn look(&mut self) -> Look {
+        let listing = match walk::list(&self.root.path) {
+            Ok(listing) => listing,
+            Err(error) => {
+                let trouble = format!("the directory {} cannot be read ({error}); mount it, make it, or make it readable", self.root.path.display());
+                return Look { trouble: Some(trouble), ..Look::default() };
+            }
+        };
+        let Listing { identity, files, hidden, dangling, incomplete } = listing;
+        for (directory, name) in hidden {
+            if let Err(error) = exchange::sweep(&directory, &name, LEFTOVER) {
+                tracing::debug!(%error, name, "a temporary file could not be removed");
+            }
+        }
+        let complete = incomplete.is_none();
+        let trouble = incomplete.map(|why| format!("{why}; until then nothing of {} is deleted", self.root.name));
+        let mut look = Look { identity: Some(identity), trouble, restless: false, git: git::under_way(&self.root.path) };
+        self.restless.retain(|path, _| files.contains_key(path));
+        if complete {
+            self.files.retain(|path, _| files.contains_key(path));
+            self.dangling = dangling;
+        }
+        for (path, found) in files {
+            if self.files.get(&path).is_some_and(|known| known.found == found) {
+                continue;
+            }
+            let since = self.restless.get(&path).copied();
+            let at_once = since.is_some_and(|since| since.elapsed() >= PATIENCE);
+            match self.read(&path, found, at_once) {
+                Read::Known(known) if at_once => _ = self.files.insert(path, known),
+                Read::Known(known) => {
+                    self.restless.remove(&path);
+                    self.files.insert(path, known);
+                }
+                Read::Restless => {
+                    self.restless.entry(path).or_insert_with(Instant::now);
+                    look.restless = true;
+                }
+            }
+        }
+        look
+    }
+
+    /// Reads a file; with `at_once` even if it is being written.
+    fn read(&self, path: &str, found: Found, at_once: bool) -> Read {
+        let context = FileContext::new(&self.root.name, &self.root.path, path, self.root.namespace.as_deref());
+        let refused = |message: &str, help: &str| Content { items: Vec::new(), errors: vec![Problem::of_file(&context, message, help).rendered()] };
+        let stamp = match found {
+            Ok(stamp) => stamp,
+            Err((ref message, ref help)) => return Read::Known(Known { content: refused(message, help), found }),
+        };
+        // A clock that is ahead of ours says nothing about rest.
+        let at_rest = at_once || stamp.age().is_none_or(|age| age >= REST);
+        if !at_rest {
+            return Read::Restless;
+        }
+        match read_regular(&self.root.path.join(path)) {
+            Ok((_, now)) if now != stamp && !at_once => Read::Restless,
+            Ok((bytes, _)) => {
+                let parsed = parse_bytes(&bytes, &context);
+                let errors = parsed.problems.iter().filter(|problem| problem.severity == Severity::Error).map(Problem::rendered).collect();
+                for warning in parsed.problems.iter().filter(|problem| problem.severity == Severity::Warning) {
+                    tracing::warn!(file = context.display, "{}", warning.rendered());
+                }
+                Read::Known(Known { found: Ok(stamp), content: Content { items: parsed.items, errors } })
+            }
+            // Gone since it was listed: the next listing tells.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Read::Restless,
+            Err(error) => Read::Known(Known { found, content: refused(&format!("it cannot be read: {error}"), "make it readable") }),
+        }
+    }
+}
+
+/// What came of reading a file.
+enum Read {
+    Known(Known),
+    /// It is being written.
+    Restless,
+}
+
+/// The bytes of a regular file, at most one more than a spec may have, and its stamp after they were read.
+fn read_regular(path: &Path) -> io::Result<(Vec<u8>, Stamp)> {
+    let file = OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(path)?;
+    stamp(&file)?;
+    let mut bytes = Vec::new();
+    (&file).take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok((bytes, stamp(&file)?))
+}
+
+fn stamp(file: &File) -> io::Result<Stamp> {
+    let metadata = file.metadata()?;
+    if metadata.is_file() { Ok(Stamp::of(&metadata)) } else { Err(io::Error::other("it is not a regular file")) }
+}

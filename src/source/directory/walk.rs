@@ -1,0 +1,233 @@
+//! Lists the spec files of a root: which there are, what tells that one has changed, and what is wrong with where they lie.
+//!
+//! **Invariant:** nothing outside the root is read, no link can trap the walk, and a directory that cannot be read is said, never skipped.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::source::select::{is_spec_file, skips_directory};
+
+/// The most directory entries of a root.
+const MAX_ENTRIES: usize = 200_000;
+/// The most directories inside each other.
+const MAX_DEPTH: usize = 32;
+
+/// What tells that a file has changed, without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// Of a file.
+    pub fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// How long ago the file was last touched; `None` if by its clock that is yet to come. Nobody can set this back.
+    pub fn age(&self) -> Option<Duration> {
+        let changed = SystemTime::UNIX_EPOCH + Duration::new(u64::try_from(self.changed.0).ok()?, self.changed.1 as u32);
+        changed.elapsed().ok()
+    }
+}
+
+/// A spec file, or why what has the name of one cannot be read: the message, and what to do.
+pub type Found = Result<Stamp, (String, String)>;
+
+/// A listing of a root.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Device and inode of the root.
+    pub identity: String,
+    /// What has the name of a spec file, by its path below the root.
+    pub files: BTreeMap<String, Found>,
+    /// Hidden files, by directory and name: among them may be temporary files of ours.
+    pub hidden: Vec<(PathBuf, String)>,
+    /// Links that lead nowhere now; what was below them may only be unmounted.
+    pub dangling: Vec<String>,
+    /// Why the listing is not complete, if it is not.
+    pub incomplete: Option<String>,
+}
+
+/// Device and inode of a directory.
+pub fn identity(root: &Path) -> io::Result<String> {
+    let metadata = fs::metadata(root)?;
+    if !metadata.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    Ok(format!("{}:{}", metadata.dev(), metadata.ino()))
+}
+
+/// Lists a root. An error: there is no root that could be listed.
+pub fn list(root: &Path) -> io::Result<Listing> {
+    let listing = Listing { identity: identity(root)?, ..Listing::default() };
+    let mut walk = Walk { real: fs::canonicalize(root)?, listing, entries: 0 };
+    let top = fs::metadata(root)?;
+    walk.directory(root, "", &mut vec![(top.dev(), top.ino())]);
+    if identity(root).ok().as_ref() != Some(&walk.listing.identity) {
+        walk.incomplete("the directory was exchanged while it was listed".into());
+    }
+    Ok(walk.listing)
+}
+
+struct Walk {
+    /// The root, links resolved.
+    real: PathBuf,
+    listing: Listing,
+    entries: usize,
+}
+
+impl Walk {
+    fn incomplete(&mut self, why: String) {
+        self.listing.incomplete.get_or_insert(why);
+    }
+
+    /// `chain` are the directories that lead here, by device and inode.
+    fn directory(&mut self, path: &Path, relative: &str, chain: &mut Vec<(u64, u64)>) {
+        let entries = match fs::read_dir(path) {
+            Ok(entries) => entries,
+            // Gone since its parent was listed: what was in it is gone too, and the next listing has to agree.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !relative.is_empty() => return,
+            Err(error) => return self.incomplete(format!("{} cannot be read ({error}); make it readable", path.display())),
+        };
+        for entry in entries {
+            self.entries += 1;
+            if self.entries > MAX_ENTRIES {
+                return self.incomplete(format!("{} has more than {MAX_ENTRIES} files and directories; watch a smaller one", self.real.display()));
+            }
+            match entry {
+                Ok(entry) => self.entry(&entry, relative, chain),
+                Err(error) => self.incomplete(format!("{} cannot be read ({error})", path.display())),
+            }
+        }
+    }
+
+    fn entry(&mut self, entry: &fs::DirEntry, parent: &str, chain: &mut Vec<(u64, u64)>) {
+        let path = entry.path();
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') {
+            if entry.file_type().is_ok_and(|kind| kind.is_file())
+                && let Some(directory) = path.parent()
+            {
+                self.listing.hidden.push((directory.to_owned(), name.into_owned()));
+            }
+            return;
+        }
+        let relative = if parent.is_empty() { name.clone().into_owned() } else { format!("{parent}/{name}") };
+        let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_link => return,
+            Err(error) => {
+                if is_spec_file(&name) {
+                    let why = if is_link { "is a link that leads nowhere" } else { "cannot be looked at" };
+                    self.refuse(relative, format!("it {why}: {error}"), "repair it, or remove it");
+                } else if is_link {
+                    self.listing.dangling.push(relative);
+                } else {
+                    self.incomplete(format!("{} cannot be looked at ({error})", path.display()));
+                }
+                return;
+            }
+        };
+        let is_spec = metadata.is_file() && is_spec_file(&name);
+        if !is_spec && !(metadata.is_dir() && !skips_directory(&name)) {
+            return;
+        }
+        if is_link && !fs::canonicalize(&path).is_ok_and(|real| real.starts_with(&self.real)) {
+            self.refuse(relative, "it is a link that leads out of the watched directory".into(), "put the file itself here");
+        } else if is_spec {
+            let is_text = entry.file_name().to_str().is_some();
+            let found = if is_text { Ok(Stamp::of(&metadata)) } else { Err(("its name is not UTF-8".into(), "rename it".into())) };
+            self.listing.files.insert(relative, found);
+        } else {
+            let id = (metadata.dev(), metadata.ino());
+            if chain.contains(&id) {
+                return self.refuse(relative, "it is a link to a directory that it lies in".into(), "remove it");
+            }
+            if chain.len() > MAX_DEPTH {
+                return self.incomplete(format!("{} lies more than {MAX_DEPTH} directories deep; move it up", path.display()));
+            }
+            chain.push(id);
+            self.directory(&path, &relative, chain);
+            chain.pop();
+        }
+    }
+
+    fn refuse(&mut self, relative: String, message: String, help: &str) {
+        self.listing.files.insert(relative, Err((message, help.to_owned())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn only_specs_inside_are_found() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("o.yaml"), "").unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        for path in ["alice/web", "..2024", "node_modules", "_old", ".git"] {
+            fs::create_dir_all(root.join(path)).unwrap();
+        }
+        for path in
+            ["a.yaml", "alice/b.yml", "alice/web/c.yaml", "..2024/d.yaml", "node_modules/x.yaml", "_old/x.yaml", ".git/x.yaml", "a.yaml~", "x.status.yaml"]
+        {
+            fs::write(root.join(path), "").unwrap();
+        }
+        symlink("..2024", root.join("..data")).unwrap();
+        symlink("..data/d.yaml", root.join("d.yaml")).unwrap();
+        symlink("alice", root.join("bob")).unwrap();
+        symlink("../..", root.join("alice/web/loop")).unwrap();
+        symlink(outside.path(), root.join("out")).unwrap();
+        symlink(outside.path().join("o.yaml"), root.join("o.yaml")).unwrap();
+        symlink("nowhere", root.join("n.yaml")).unwrap();
+        symlink("nowhere", root.join("nothing")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, root.join("fifo.yaml"), rustix::fs::Mode::RWXU).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(root.join("socket.yaml")).unwrap();
+        let listing = list(root).unwrap();
+        assert_eq!(listing.incomplete, None);
+        let good: Vec<_> = listing.files.iter().filter(|(_, found)| found.is_ok()).map(|(path, _)| path.as_str()).collect();
+        assert_eq!(good, ["a.yaml", "alice/b.yml", "alice/web/c.yaml", "bob/b.yml", "bob/web/c.yaml", "d.yaml"]);
+        let bad: Vec<_> = listing.files.iter().filter_map(|(path, found)| Some((path.as_str(), found.as_ref().err()?.0.as_str()))).collect();
+        assert_eq!(bad.iter().map(|(path, _)| *path).collect::<Vec<_>>(), ["alice/web/loop", "bob/web/loop", "n.yaml", "o.yaml", "out"]);
+        assert_eq!(listing.dangling, ["nothing"]);
+        assert!(bad[0].1.contains("lies in") && bad[2].1.contains("nowhere") && bad[3].1.contains("out of") && bad[4].1.contains("out of"));
+    }
+
+    #[test]
+    fn a_root_that_is_no_directory_is_no_empty_root() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(list(&directory.path().join("missing")).is_err());
+        fs::write(directory.path().join("file"), "").unwrap();
+        assert!(list(&directory.path().join("file")).is_err());
+        assert_eq!(list(directory.path()).unwrap().files.len(), 0);
+    }
+
+    #[test]
+    fn too_deep_is_incomplete() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = (0..40).fold(directory.path().to_owned(), |path, _| path.join("d"));
+        fs::create_dir_all(&deep).unwrap();
+        assert!(list(directory.path()).unwrap().incomplete.unwrap().contains("deep"));
+    }
+}
