@@ -8,7 +8,8 @@ use crate::desired::{ContainerSpec, Limits};
 use crate::observed::{ContainerId, TaskKey};
 use crate::resource::quantity::Duration;
 use crate::resource::{ObjectRef, Uid};
-use crate::state::{Consent, Fact};
+pub use crate::state::Consent;
+use crate::state::Fact;
 
 /// A container that exists, or that an earlier node makes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -31,6 +31,8 @@ pub struct Client {
     pub api: (u16, u16),
     /// Whether it runs on this host and in this host's network and process namespaces, so that `/proc` can be read and ports probed.
     pub local: bool,
+    /// The folder of Docker's own configuration, with the logins of registries: `DOCKER_CONFIG`, else `~/.docker`.
+    pub config: Option<PathBuf>,
 }
 
 /// Connects to `host`, else to what `DOCKER_HOST` names, else to [`DEFAULT_HOST`].
@@ -58,7 +60,7 @@ pub async fn connect(host: Option<&str>) -> Result<Client, Error> {
     let same_host = info.name.as_deref().is_some_and(|name| here.nodename().to_str() == Ok(name))
         && info.kernel_version.as_deref().is_some_and(|kernel| here.release().to_str() == Ok(kernel));
     let near = host.starts_with("unix://") || tcp_host(&host).is_some_and(is_loopback);
-    Ok(Client { docker, engine: info.id.unwrap_or_default(), api, local: near && same_host, host })
+    Ok(Client { docker, engine: info.id.unwrap_or_default(), api, local: near && same_host, config: folder("DOCKER_CONFIG"), host })
 }
 
 fn open(host: &str) -> Result<Docker, Error> {
@@ -70,7 +72,8 @@ fn open(host: &str) -> Result<Docker, Error> {
     };
     let tls = std::env::var("DOCKER_TLS_VERIFY").is_ok_and(|value| !value.is_empty()) || host.starts_with("https://");
     if tls {
-        let certificates = certificates()?;
+        let certificates = folder("DOCKER_CERT_PATH")
+            .ok_or_else(|| refused("TLS is asked for, and neither DOCKER_CERT_PATH nor HOME is set: set DOCKER_CERT_PATH".to_owned()))?;
         let file = |name: &str| certificates.join(name);
         return Docker::connect_with_ssl(host, &file("key.pem"), &file("cert.pem"), &file("ca.pem"), REPLY_SECONDS, API_DEFAULT_VERSION)
             .map_err(|error| refused(format!("cannot use TLS for {host} with the certificates in {}: {error}", certificates.display())));
@@ -84,12 +87,10 @@ fn open(host: &str) -> Result<Docker, Error> {
     Docker::connect_with_http(host, REPLY_SECONDS, API_DEFAULT_VERSION).map_err(|error| unreachable(host, &classify(error)))
 }
 
-/// `DOCKER_CERT_PATH`, else `~/.docker`, as for the docker command line.
-fn certificates() -> Result<PathBuf, Error> {
-    let from_environment = std::env::var_os("DOCKER_CERT_PATH").filter(|path| !path.is_empty()).map(PathBuf::from);
-    from_environment
-        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".docker")))
-        .ok_or_else(|| refused("TLS is asked for, and neither DOCKER_CERT_PATH nor HOME is set: set DOCKER_CERT_PATH".to_owned()))
+/// What that variable names, else `~/.docker`, as for the docker command line.
+fn folder(variable: &str) -> Option<PathBuf> {
+    let named = std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
+    named.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".docker")))
 }
 
 /// The host of a TCP address, without brackets.

@@ -126,9 +126,9 @@ pub fn details(inspect: ContainerInspectResponse) -> Details {
     }
 }
 
-/// Docker 20.10 adds the short id of the container to its aliases.
+/// Those that were asked for: Docker 20.10 adds the short id of the container, and behind it the host name.
 fn aliases(given: Option<Vec<String>>, short: &str) -> Vec<String> {
-    given.unwrap_or_default().into_iter().filter(|alias| alias != short).collect()
+    given.unwrap_or_default().into_iter().take_while(|alias| alias != short).collect()
 }
 
 /// Docker's word for a restart policy; none is `no`.

@@ -16,6 +16,7 @@ use super::error::{status, within};
 use super::{DockerRuntime, convert};
 use crate::desired::{Attachment, ContainerSpec, Limits, MountSource, naming};
 use crate::observed::ContainerId;
+use crate::planner::operation::Consent;
 use crate::planner::{Operation, Target};
 use crate::resource::Uid;
 use crate::resource::quantity;
@@ -34,7 +35,10 @@ impl DockerRuntime {
             Operation::EnsureNetwork { name, subnet, labels } => self.ensure_network(name, subnet, labels).await,
             Operation::RemoveNetwork { id, name } => self.remove_network(id, name).await,
             Operation::EnsureVolume { name, labels } => self.ensure_volume(name, labels).await,
-            Operation::RemoveVolume { name, uid, consent: _ } => self.remove_volume(name, uid).await,
+            Operation::RemoveVolume { name, consent: Consent::None, .. } => {
+                Err(refuse(Refusal::Other, format!("nobody consented to the removal of volume {name}")))
+            }
+            Operation::RemoveVolume { name, uid, consent: Consent::DeleteInSpec | Consent::PreviewCopy } => self.remove_volume(name, uid).await,
             Operation::Create { spec, name, image_id } => self.create(spec, name, image_id).await.map(Outcome::Made),
             Operation::Start(target) => self.start(target, made).await,
             Operation::Stop { target, grace } => self.stop(target, made, *grace).await,

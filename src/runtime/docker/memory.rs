@@ -113,9 +113,11 @@ impl Memory {
     }
 
     /// The object of a container, by what an event says of it.
-    pub fn of_container(&self, installation: &str, id: &ContainerId, attributes: &BTreeMap<String, String>) -> Option<ObjectRef> {
-        let known = self.identities.get(id).map(|identity| identity.object.clone());
-        known.or_else(|| naming::identity_from_labels(installation, attributes.get("name")?, attributes).map(|identity| identity.object))
+    pub fn of_container(&mut self, installation: &str, id: &ContainerId, attributes: &BTreeMap<String, String>) -> Option<ObjectRef> {
+        if let Some(identity) = attributes.get("name").and_then(|name| naming::identity_from_labels(installation, name, attributes)) {
+            self.identities.insert(id.clone(), identity);
+        }
+        self.identities.get(id).map(|identity| identity.object.clone())
     }
 
     /// The object of a network, by id or name.

@@ -1,7 +1,7 @@
 //! Who we are to a registry: the usual Docker configuration, with its credential helpers.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -41,12 +41,12 @@ struct Answer {
     secret: String,
 }
 
-/// The credentials for the registry of an image: from the helper of that registry, the common store, or the file itself. `None`: none.
+/// The credentials for the registry of an image, by the `config.json` in that folder: from the helper of that registry, the common store, or the file itself. `None`: none.
 ///
 /// # Errors
 /// A sentence for people when the configuration or a helper's answer cannot be read.
-pub async fn credentials(reference: &str) -> Result<Option<DockerCredentials>, String> {
-    let Some(path) = config_path() else { return Ok(None) };
+pub async fn credentials(folder: Option<&Path>, reference: &str) -> Result<Option<DockerCredentials>, String> {
+    let Some(path) = folder.map(|folder| folder.join("config.json")) else { return Ok(None) };
     let text = match tokio::fs::read_to_string(&path).await {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -118,12 +118,6 @@ async fn ask(name: &str, server: &str) -> Result<Option<Answer>, String> {
         return serde_json::from_str(&text).map(Some).map_err(|_| failed("its answer cannot be read".to_owned()));
     }
     if text.contains("credentials not found") { Ok(None) } else { Err(failed(text.trim().to_owned())) }
-}
-
-/// `DOCKER_CONFIG`, else `~/.docker`.
-fn config_path() -> Option<PathBuf> {
-    let folder = std::env::var_os("DOCKER_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
-    folder.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".docker"))).map(|folder| folder.join("config.json"))
 }
 
 /// The host of a reference's registry; Docker's own hub where none is named.

@@ -66,7 +66,7 @@ fn container(key: &TaskKey) -> Option<ContainerId> {
 }
 
 async fn pull(client: &Client, reference: &str, progress: &Progress) -> Result<TaskResult, String> {
-    let credentials = registry::credentials(reference).await?;
+    let credentials = registry::credentials(client.config.as_deref(), reference).await?;
     let options = CreateImageOptions { from_image: Some(registry::with_tag(reference)), ..Default::default() };
     let mut stream = Box::pin(client.docker.create_image(Some(options), None, credentials));
     let mut layers = Layers::default();
