@@ -63,13 +63,17 @@ pub struct LowerInput<'a> {
     pub own_digest: &'a str,
 }
 
-/// What an object with this resolved spec needs from others: its ports in the order of the spec, its private subnet.
-pub fn claims(installation: &str, object: &ObjectRef, spec: &WorkspaceSpec) -> Vec<Claim> {
-    let mut claims: Vec<Claim> = spec.ports.iter().filter_map(port_claim).collect();
-    if !spec.services.is_empty() {
+/// What a workspace or preview with this resolved spec needs from others: its ports in the order of the spec, its private subnet.
+/// `None` when the spec could not be resolved: what the object holds stays its own until it can.
+pub fn claims(installation: &str, object: &ObjectRef, resolved: &Resolved) -> Option<Vec<Claim>> {
+    if !resolved.fatal.is_empty() {
+        return None;
+    }
+    let mut claims: Vec<Claim> = resolved.spec.ports.iter().filter_map(port_claim).collect();
+    if !resolved.spec.services.is_empty() {
         claims.push(Claim::Subnet { network: naming::private_network(installation, object), prefix: PRIVATE_PREFIX });
     }
-    claims
+    Some(claims)
 }
 
 fn port_claim(port: &Port) -> Option<Claim> {

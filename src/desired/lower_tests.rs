@@ -40,7 +40,7 @@ impl Case {
         let tenants = Tenants { all: &all, namespace: "alice" };
         let resolved = resolve(&resource.spec, &BTreeMap::new(), tenants);
         let object = ObjectRef::new(Kind::Workspace, "alice", "shop");
-        let grants = self.grants.clone().unwrap_or_else(|| grant_all(&claims("dm", &object, &resolved.spec)));
+        let grants = self.grants.clone().unwrap_or_else(|| grant_all(&claims("dm", &object, &resolved).unwrap_or_default()));
         lower(&LowerInput {
             around: Surroundings {
                 installation: "dm",
@@ -60,10 +60,8 @@ impl Case {
     }
 
     fn state(&self) -> DesiredState {
-        match self.intent() {
-            Intent::Present(state) => *state,
-            other => panic!("{other:?}"),
-        }
+        let Intent::Present(state) = self.intent() else { panic!("held") };
+        *state
     }
 
     fn sound(&self) -> DesiredState {
@@ -214,20 +212,23 @@ fn volumes_have_their_owners() {
 
 #[test]
 fn claims_follow_the_spec() {
-    let spec: WorkspaceSpec = read(json!({
+    let spec = read(json!({
         "ports": [{"name": "web", "container": 80, "publish": "Pool"}, {"name": "x", "container": 81}, {"name": "y", "container": 82, "publish": "None"},
                   {"name": "a", "container": 83, "publish": 8083}],
         "services": {"db": {"image": "i"}},
     }));
+    let mut resolved = Resolved { spec, ..Resolved::default() };
     let object = ObjectRef::new(Kind::Workspace, "alice", "shop");
     assert_eq!(
-        claims("dm", &object, &spec),
+        claims("dm", &object, &resolved).unwrap(),
         [
             Claim::Port { name: "web".to_owned(), fixed: None },
             Claim::Port { name: "a".to_owned(), fixed: Some(8083) },
             Claim::Subnet { network: "dm-ws-alice.shop".to_owned(), prefix: 28 },
         ]
     );
+    resolved.fatal.push(invalid("a type is missing"));
+    assert_eq!(claims("dm", &object, &resolved), None, "what is held is not given back because a type is missing for a while");
     assert_eq!(namespace_claim("dm", "alice"), Claim::Subnet { network: "dm-ns-alice".to_owned(), prefix: 26 });
 }
 

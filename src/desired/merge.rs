@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::builtin;
+use super::mounts::clean;
 use crate::resource::condition::{Condition, ConditionType, Reason, Truth};
 use crate::resource::tenant::TenantDefaults;
 use crate::resource::workspace::{Idle, Resources};
@@ -235,7 +236,9 @@ fn drop_empty_test(fields: &mut Map<String, Value>) {
 
 fn to_map(fields: &mut Map<String, Value>, field: &str, key: &str) {
     if let Some(Value::Array(items)) = fields.get(field) {
-        let map = items.iter().map(|item| (item.get(key).and_then(Value::as_str).unwrap_or_default().to_owned(), item.clone())).collect();
+        let of = |item: &Value| item.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let of = |item: &Value| if field == "mounts" { clean(&of(item)) } else { of(item) };
+        let map = items.iter().map(|item| (of(item), item.clone())).collect();
         fields.insert(field.to_owned(), Value::Object(map));
     }
 }

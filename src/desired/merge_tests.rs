@@ -29,7 +29,7 @@ fn layers() -> (WorkspaceSpec, BTreeMap<String, WorkspaceTypeSpec>, BTreeMap<Str
         "shop": {
             "base": "node", "displayName": "Shop", "command": ["npm", "run", "dev"],
             "services": {"db": {"image": "postgres:16", "env": [{"name": "PGDATA", "value": "/data"}]}},
-            "mounts": [{"volume": "data", "path": "/data"}, {"volume": "cache", "path": "/cache"}],
+            "mounts": [{"volume": "data", "path": "/data/"}, {"volume": "cache", "path": "/cache"}],
             "health": {"test": ["CMD", "true"], "retries": 5},
         },
     }));

@@ -60,7 +60,7 @@ pub struct DesiredState {
     pub volumes: Vec<VolumeWant>,
     /// Commands at points of the main container's life.
     pub hooks: BTreeMap<HookPoint, Vec<String>>,
-    /// When a replacement may interrupt; `None` is the default of DECISIONS-like rule: own changes at once, inherited when idle.
+    /// When a replacement may interrupt; `None`: its own changes at once, inherited ones when idle.
     pub update: Option<UpdateWhen>,
     /// The digest of the object's own spec, to tell its own changes from inherited ones.
     pub own_digest: String,

@@ -40,7 +40,7 @@ fn lowered(spec: Value, pinned: Option<&Value>, tenant: Value) -> DesiredState {
     }));
     let resolved = resolve_preview(&resource.spec, pinned, tenants);
     let object = ObjectRef::new(Kind::Preview, "alice", "shop");
-    let grants = grant_all(&claims("dm", &object, &resolved.spec));
+    let grants = grant_all(&claims("dm", &object, &resolved).unwrap_or_default());
     let admission = Admission { uid: uid(), generation: 1, created: "2026-01-02T00:00:00Z".parse().unwrap() };
     let intent = lower_preview(&PreviewInput {
         around: Surroundings { installation: "dm", host_paths: &[], publish_address: "127.0.0.1", disk_limit: false, nano_cpus: 0 },
@@ -54,10 +54,8 @@ fn lowered(spec: Value, pinned: Option<&Value>, tenant: Value) -> DesiredState {
         own_digest: "digest",
         hash: "00112233445566778899aabbccddeeff",
     });
-    match intent {
-        Intent::Present(state) => *state,
-        other => panic!("{other:?}"),
-    }
+    let Intent::Present(state) = intent else { panic!("held") };
+    *state
 }
 
 #[test]
