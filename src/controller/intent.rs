@@ -71,8 +71,10 @@ impl Controller {
     ) -> Result<Intent, LedgerError> {
         let tenants = Tenants { namespace: key.ns(), all: &definitions.tenants };
         let resolved = merge::resolve(&object.spec, &definitions.types, tenants);
-        let claims = lower::claims(&self.parts.settings.installation, key, &resolved.spec);
-        let grants = self.grants(key, &entry.admission.uid, &claims).await?;
+        let grants = match lower::claims(&self.parts.settings.installation, key, &resolved) {
+            Some(claims) => self.grants(key, &entry.admission.uid, &claims).await?,
+            None => Vec::new(),
+        };
         let around = self.around();
         let intent = lower::lower(&LowerInput {
             around: around.borrow(),
@@ -102,8 +104,11 @@ impl Controller {
         }
         let hash = facts.preview_hash.clone().unwrap_or_default();
         let resolved: Resolved = previews::resolve_preview(&object.spec, facts.pinned.as_ref(), tenants);
-        let claims = if facts.expired.is_some() { Vec::new() } else { lower::claims(&self.parts.settings.installation, key, &resolved.spec) };
-        let grants = self.grants(key, &entry.admission.uid, &claims).await?;
+        let claims = if facts.expired.is_some() { Some(Vec::new()) } else { lower::claims(&self.parts.settings.installation, key, &resolved) };
+        let grants = match claims {
+            Some(claims) => self.grants(key, &entry.admission.uid, &claims).await?,
+            None => Vec::new(),
+        };
         let around = self.around();
         let intent = previews::lower_preview(&PreviewInput {
             around: around.borrow(),
@@ -148,6 +153,9 @@ impl Controller {
             if let Resource::Workspace(workspace) = &source_item.resource {
                 let tenants = Tenants { namespace: key.ns(), all: &definitions.tenants };
                 let resolved = merge::resolve(&workspace.spec, &definitions.types, tenants);
+                if let Some(problem) = resolved.fatal.first() {
+                    return Ok(Some(problem.clone()));
+                }
                 new.push(Fact::Pinned(previews::pin(&resolved.spec, &source, &source_entry.admission.uid, &source_item.directory.to_string_lossy())));
             }
         }

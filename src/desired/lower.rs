@@ -89,15 +89,6 @@ pub fn namespace_claim(installation: &str, namespace: &str) -> Claim {
     Claim::Subnet { network: naming::namespace_network(installation, namespace), prefix: NAMESPACE_PREFIX }
 }
 
-/// The network of a namespace, for those who use it.
-pub fn lower_namespace(installation: &str, namespace: &str, users: BTreeSet<ObjectRef>, grants: &[Grant]) -> Intent {
-    let name = naming::namespace_network(installation, namespace);
-    match subnet(grants, &name) {
-        Ok(subnet) => Intent::Shared { network: NetworkWant { name, subnet, labels: naming::namespace_labels(installation, namespace) }, users },
-        Err(condition) => Intent::Hold(*condition),
-    }
-}
-
 /// What should be in Docker for a workspace.
 pub fn lower(input: &LowerInput<'_>) -> Intent {
     let metadata = &input.resource.metadata;
@@ -202,7 +193,7 @@ impl Workload<'_> {
                     let labels = naming::object_labels(self.around.installation, &self.object, &self.admission.uid);
                     networks.push(NetworkWant { name: name.clone(), subnet, labels });
                 }
-                Err(condition) => self.fatal.push(*condition),
+                Err(condition) => self.ungranted(*condition),
             }
         }
         let mut containers: Vec<ContainerSpec> = Vec::new();
@@ -444,10 +435,17 @@ impl Workload<'_> {
                     let protocol = port.protocol.unwrap_or(Protocol::Tcp);
                     bindings.push(PortBinding { name, container: port.container, host, ip: self.around.publish_address.to_owned(), protocol });
                 }
-                Err(condition) => self.fatal.push(condition),
+                Err(condition) => self.ungranted(condition),
             }
         }
         bindings
+    }
+
+    /// Why a claim has no grant. Where something else is wrong already, nothing was claimed, and that is no news.
+    fn ungranted(&mut self, condition: Condition) {
+        if condition.type_ != ConditionType::WaitingOn || self.fatal.is_empty() {
+            self.fatal.push(condition);
+        }
     }
 
     /// The namespace's network first, then the private one, then those that the policy lets it join.

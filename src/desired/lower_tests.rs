@@ -233,18 +233,6 @@ fn claims_follow_the_spec() {
 }
 
 #[test]
-fn a_namespace_has_its_network_or_says_why_not() {
-    let users = BTreeSet::from([ObjectRef::new(Kind::Workspace, "alice", "shop")]);
-    let grants = [Grant::Subnet { network: "dm-ns-alice".to_owned(), cidr: "10.213.0.0/26".to_owned() }];
-    let Intent::Shared { network, users: found } = lower_namespace("dm", "alice", users.clone(), &grants) else { panic!("no network") };
-    assert_eq!((network.subnet.as_str(), &found), ("10.213.0.0/26", &users));
-    assert!(naming::network_owner("dm", &network.name, &network.labels).is_some());
-    let refused = [Grant::Refused { claim: namespace_claim("dm", "alice"), holders: vec![] }];
-    let Intent::Hold(condition) = lower_namespace("dm", "alice", users, &refused) else { panic!("not held") };
-    assert_eq!(condition.type_, ConditionType::AddressesExhausted);
-}
-
-#[test]
 fn the_users_labels_never_become_ours() {
     let mut case = Case::new(json!({"image": "i"}));
     case.metadata["labels"] = json!({"traefik.enable": "true", "dockmaster.uid": "forged", "dockmaster.expired": "x"});
@@ -299,7 +287,11 @@ fn what_cannot_be_done_is_said_and_nothing_is_half_done() {
         ),
         (json!({"image": "i", "services": {"db": {"image": "p", "env": [{"name": "A", "secret": secret}]}}}), Unsupported, "spec.services.db.env.A.secret is"),
         (json!({}), Stalled, "nothing says which image to run; set spec.image, or spec.type"),
-        (json!({"type": "nodde"}), Stalled, "there is no WorkspaceType nodde; did you mean node?"),
+        (
+            json!({"type": "nodde", "ports": [{"name": "web", "container": 80, "publish": "Pool"}], "services": {"db": {"image": "p"}}}),
+            Stalled,
+            "there is no WorkspaceType nodde; did you mean node?",
+        ),
         (json!({"image": "i", "resources": {"cpu": "8"}}), Stalled, "spec.resources.cpu 8 is more than the 2 CPUs of this host"),
         (json!({"image": "i", "networks": ["db-net"]}), Stalled, "network `db-net` is not allowed here; policy.networks of the tenant"),
         (json!({"image": "i", "networks": ["bridge"]}), Stalled, "spec.networks names bridge, which no workspace may join"),
@@ -364,8 +356,9 @@ fn too_many_services_do_not_fit() {
 
 #[test]
 fn host_directories_need_permission() {
-    // host, readOnly, --host-path, policy, the path or the complaint
-    let rows: &[(&str, bool, &[&str], Option<&[&str]>, Result<&str, &str>)] = &[
+    /// host, readOnly, --host-path, policy, the path or the complaint
+    type Row<'a> = (&'a str, bool, &'a [&'a str], Option<&'a [&'a str]>, Result<&'a str, &'a str>);
+    let rows: &[Row] = &[
         ("data", true, &[], None, Ok("/specs/alice/data")),
         (".", true, &[], None, Ok("/specs/alice")),
         ("data", false, &[], None, Err("the host directory /specs/alice/data at /d lies beside the spec, where it can only be read; add `readOnly: true`")),
