@@ -65,10 +65,14 @@ impl Controller {
             }
             SourceEvent::InitApply(item) | SourceEvent::Apply(item) => self.apply(*item).await?,
             SourceEvent::InitDone => {
-                let mut store = self.store();
-                let state = store.sources.entry(source.to_owned()).or_default();
-                state.listed = true;
-                state.unhealthy = None;
+                {
+                    let mut store = self.store();
+                    let state = store.sources.entry(source.to_owned()).or_default();
+                    state.listed = true;
+                    state.unhealthy = None;
+                }
+                let identity = self.parts.sources.iter().find(|s| s.name() == source).and_then(|s| s.identity());
+                self.parts.ledger.set_setting(&root_setting(source), identity.as_deref()).await?;
             }
             SourceEvent::Gone(gone) => self.gone(source, gone).await?,
             SourceEvent::Invalid { origin, shields, errors } => self.invalid(source, origin, shields, &errors).await,
@@ -369,6 +373,11 @@ impl Controller {
             self.queue.push(key, trigger);
         }
     }
+}
+
+/// The ledger setting that remembers which directory a source was.
+pub fn root_setting(source: &str) -> String {
+    format!("root/{source}")
 }
 
 fn event(time: Timestamp, type_: EventType, reason: EventReason, key: &ObjectRef, message: &str) -> Event {

@@ -323,7 +323,7 @@ fn exited(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owne
 
 /// After three exits without a minute's run between them: a second, doubled with each exit, at most five minutes.
 fn crash_backoff(exits: &[Timestamp]) -> Option<Timestamp> {
-    let excess = u32::try_from(exits.len()).unwrap_or(u32::MAX).checked_sub(2)?;
+    let excess = u32::try_from(exits.len()).unwrap_or(u32::MAX).checked_sub(2).filter(|excess| *excess > 0)?;
     exits.last().map(|last| *last + image::backoff(excess, 1))
 }
 

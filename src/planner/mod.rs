@@ -11,6 +11,8 @@ pub mod hooks;
 pub mod hours;
 pub mod idle;
 pub mod image;
+#[cfg(test)]
+mod model;
 pub mod network;
 pub mod operation;
 pub mod preview;
@@ -18,6 +20,8 @@ pub mod print;
 pub mod readiness;
 pub mod replace;
 pub mod run;
+#[cfg(test)]
+mod tests;
 pub mod volume;
 pub mod workload;
 

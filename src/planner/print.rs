@@ -95,3 +95,12 @@ pub fn word(action: Action) -> &'static str {
         Action::None => "none",
     }
 }
+
+/// The last line of a printed plan: how many operations, by what they mean.
+pub fn count(items: &[PlanItem]) -> String {
+    let of = |action: Action| items.iter().filter(|item| item.action == action).count();
+    let all = [Action::Create, Action::Update, Action::Replace, Action::Start, Action::Stop, Action::Delete, Action::Wait];
+    let counts: Vec<String> =
+        all.into_iter().map(|action| (of(action), word(action))).filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} to {word}")).collect();
+    if counts.is_empty() { "Plan: nothing now.".to_owned() } else { format!("Plan: {}.", counts.join(", ")) }
+}

@@ -68,10 +68,11 @@ pub fn decide(policy: &RunPolicy, facts: &Facts, main: Option<&Container>, over_
     if let Some(message) = over_quota.filter(|_| !running) {
         return Decision::Stop { why: StopReason::Quota, message: message.to_owned(), next: None };
     }
-    let clock = Clock::new(facts, main);
     if let Some(stop) = sticky(facts) {
         return stop;
     }
+    // What a stop that is over interrupted does not go on: a new run begins.
+    let clock = if facts.stopped.is_some() { Clock { run_since: Some(now), activity: Some(now) } } else { Clock::new(facts, main) };
     let stops = stops(policy, facts, clock, now);
     let extended = facts.extended_until.filter(|until| *until > now);
     let due = stops.iter().filter(|(at, ..)| *at <= now).min_by_key(|(at, ..)| *at);

@@ -110,6 +110,9 @@ pub trait SpecSource: Send + Sync {
     fn events(&self) -> BoxStream<'static, SourceEvent>;
     /// Looks again now (a timer, or a command).
     fn rescan(&self);
+    /// What tells this place from another under the same name (a directory's device and inode), once it was listed; to be remembered for the
+    /// next run.
+    fn identity(&self) -> Option<String>;
     /// Whether the last scan found the object at that origin. Tells a move (the old origin does not hold it any more) from a second document
     /// with the same key.
     fn holds(&self, object: &ObjectRef, origin: &Origin) -> bool;

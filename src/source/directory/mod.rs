@@ -127,6 +127,10 @@ impl SpecSource for DirectorySource {
         self.shared.hint();
     }
 
+    fn identity(&self) -> Option<String> {
+        self.root_identity()
+    }
+
     fn holds(&self, object: &ObjectRef, origin: &Origin) -> bool {
         self.shared.state().held.contains(&(object.clone(), origin.clone()))
     }

@@ -1,0 +1,272 @@
+//! A Docker small enough to reason about, for tests of the planner: it applies operations to a [`World`] as an engine would.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Capabilities, Operation, Plan, PlanInput, Standing, Target, Task, check, plan};
+use crate::desired::{Intent, naming};
+use crate::observed::{Container, ContainerId, Details, HealthState, Network, State, TaskKey, TaskResult, TaskState, Volume, World};
+use crate::resource::{Kind, ObjectRef};
+use crate::state::{Fact, Facts};
+
+/// The installation of all models.
+pub const INSTALLATION: &str = "dm";
+
+/// One object on a small engine.
+pub struct Model {
+    pub object: ObjectRef,
+    pub world: World,
+    pub facts: Facts,
+    pub now: Timestamp,
+    pub standing: Standing,
+    pub capabilities: Capabilities,
+    /// Containers made so far, for ids.
+    made: usize,
+    /// Every operation applied, by name and target.
+    pub log: Vec<String>,
+}
+
+impl Model {
+    pub fn new(name: &str) -> Self {
+        let world = World { engine: "e".to_owned(), helper: Some("sha256:helper".to_owned()), ..World::default() };
+        let capabilities = Capabilities { api: (1, 51), nano_cpus: 8_000_000_000, local: true, disk_limit: false };
+        Self {
+            object: ObjectRef::new(Kind::Workspace, "alice", name),
+            world,
+            facts: Facts::default(),
+            now: "2026-03-02T10:00:00Z".parse().unwrap(),
+            standing: Standing { over_quota: None, inherited_turn: true },
+            capabilities,
+            made: 0,
+            log: Vec::new(),
+        }
+    }
+
+    /// The plan now; every plan is linted.
+    pub fn plan(&self, intent: &Intent) -> Plan {
+        let input = PlanInput {
+            object: &self.object,
+            intent,
+            world: &self.world,
+            facts: &self.facts,
+            standing: &self.standing,
+            now: self.now,
+            capabilities: &self.capabilities,
+        };
+        let plan = plan(&input);
+        check::check(&input, &plan).unwrap();
+        plan
+    }
+
+    /// Plans and applies until a plan is empty, letting time pass where it only waits. Gives the last plan.
+    pub fn settle(&mut self, intent: &Intent) -> Plan {
+        for _ in 0..40 {
+            let plan = self.plan(intent);
+            if plan.is_empty() && plan.waiting.is_empty() {
+                return plan;
+            }
+            self.apply(&plan, usize::MAX);
+            if plan.is_empty() {
+                self.finish_tasks();
+                let until = plan.waiting.iter().filter_map(|waiting| waiting.until).min();
+                self.now = until.unwrap_or(self.now + SignedDuration::from_secs(1)).max(self.now + SignedDuration::from_millis(1));
+            }
+        }
+        panic!("does not settle: {:?}", self.log);
+    }
+
+    /// Applies the first `limit` operations of a plan, in its order, which respects dependencies; then the operator is gone.
+    pub fn apply(&mut self, plan: &Plan, limit: usize) {
+        let mut ids: BTreeMap<usize, ContainerId> = BTreeMap::new();
+        for (index, node) in plan.nodes.iter().enumerate().take(limit) {
+            self.log.push(format!("{} {}", node.operation.name(), node.operation.target()));
+            let target = node.operation.container().map(|target| match target {
+                Target::Existing { id, .. } => id.clone(),
+                Target::Made { node, .. } => ids[node].clone(),
+            });
+            if let Some(made) = self.one(&node.operation, target) {
+                ids.insert(index, made);
+            }
+            self.at_most_one_runs();
+        }
+    }
+
+    /// Ends every task that is under way, with success.
+    pub fn finish_tasks(&mut self) {
+        for (key, state) in &mut self.world.tasks {
+            if matches!(state, TaskState::Running { .. }) {
+                let result = match key {
+                    TaskKey::Pull(reference) => {
+                        self.world.images.insert(reference.clone(), format!("sha256:{reference}"));
+                        TaskResult::Done
+                    }
+                    TaskKey::Sample(_) => TaskResult::Sample { sent: 0, execs: Vec::new() },
+                    TaskKey::Tail(_) => TaskResult::Tail(String::new()),
+                    TaskKey::Helper | TaskKey::Hook(..) | TaskKey::IdleCheck(_) | TaskKey::IdleWarn(_) | TaskKey::Probe(_) => {
+                        TaskResult::Exit { code: 0, output: String::new() }
+                    }
+                };
+                *state = TaskState::Done { at: self.now, result };
+            }
+        }
+    }
+
+    /// Changes a container behind the operator's back.
+    pub fn meddle(&mut self, name: &str, change: impl FnOnce(&mut Container)) {
+        let mut container = self.world.container_named(name).cloned().unwrap();
+        change(&mut container);
+        self.world.insert(container);
+    }
+
+    pub fn states(&self) -> Vec<String> {
+        let mut states: Vec<String> = self.world.containers.values().map(|c| format!("{} {}", c.name, c.state.as_str())).collect();
+        states.sort();
+        states
+    }
+
+    fn at_most_one_runs(&self) {
+        let mut active: BTreeMap<(Option<String>, crate::desired::Role), usize> = BTreeMap::new();
+        for container in self.world.containers.values().filter(|c| c.is_active()) {
+            let owner = container.owner.as_ref().unwrap();
+            *active.entry((owner.service.clone(), owner.role)).or_default() += 1;
+        }
+        assert!(active.values().all(|count| *count <= 1), "two run: {:?}", self.states());
+    }
+
+    fn one(&mut self, operation: &Operation, target: Option<ContainerId>) -> Option<ContainerId> {
+        match operation {
+            Operation::EnsureNetwork { name, subnet, labels } => {
+                let owner = naming::network_owner(INSTALLATION, name, labels);
+                let network =
+                    Network { id: format!("net-{name}-{}", self.made), name: name.clone(), owner, subnets: vec![subnet.clone()], driver: "bridge".to_owned() };
+                self.made += 1;
+                self.world.networks.insert(network.id.clone(), network);
+            }
+            Operation::RemoveNetwork { id, .. } => {
+                assert!(!self.world.containers.values().any(|c| c.is_active() && c.networks.values().any(|n| n == id)), "network in use");
+                self.world.networks.remove(id);
+            }
+            Operation::EnsureVolume { name, labels } => {
+                let owner = naming::volume_owner(INSTALLATION, name, labels);
+                let volume = Volume { name: name.clone(), owner, driver: "local".to_owned(), options: BTreeMap::new() };
+                self.world.volumes.insert(name.clone(), volume);
+            }
+            Operation::RemoveVolume { name, .. } => {
+                self.world.volumes.remove(name);
+            }
+            Operation::Create { spec, name, image_id } => return Some(self.create(spec, name, image_id)),
+            Operation::Begin(key, task) => {
+                let running = TaskState::Running { since: self.now, progress: String::new() };
+                self.world.tasks.insert(key.clone(), running);
+                if let Task::Helper = task {
+                    self.world.helper = Some("sha256:helper".to_owned());
+                }
+            }
+            Operation::Forget(key) => {
+                self.world.tasks.remove(key);
+            }
+            Operation::Record(fact) => self.facts.apply(fact),
+            Operation::ReleaseLeases | Operation::Release => {}
+            Operation::Remove(_) => {
+                self.world.remove(&target.unwrap());
+            }
+            Operation::Start(_)
+            | Operation::Stop { .. }
+            | Operation::Rename { .. }
+            | Operation::Update { .. }
+            | Operation::Connect { .. }
+            | Operation::Disconnect { .. }
+            | Operation::Pause(_)
+            | Operation::Unpause(_) => self.change(operation, &target.unwrap()),
+        }
+        None
+    }
+
+    fn change(&mut self, operation: &Operation, id: &ContainerId) {
+        let mut container = self.world.containers[id].clone();
+        let now = self.now;
+        let network = |world: &World, name: &str| world.networks_named(name).next().map(|n| n.id.clone()).unwrap();
+        let details = container.details.as_mut().unwrap();
+        match operation {
+            Operation::Start(_) => {
+                container.state = State::Running(HealthState::None);
+                details.started = Some(now);
+            }
+            Operation::Stop { .. } => {
+                container.state = State::Exited { code: 143 };
+                details.finished = Some(now);
+            }
+            Operation::Rename { to, .. } => container.name.clone_from(to),
+            Operation::Update { limits, .. } => {
+                details.memory = limits.memory.map_or(0, |m| m.0);
+                details.nano_cpus = limits.cpu.map_or(0, |c| c.0);
+                details.pids = limits.pids;
+                details.restart = limits.restart.as_str().to_owned();
+            }
+            Operation::Connect { network: name, aliases, .. } => {
+                details.aliases.insert(name.clone(), aliases.clone());
+                container.networks.insert(name.clone(), network(&self.world, name));
+            }
+            Operation::Disconnect { network: id, .. } => container.networks.retain(|_, of| of != id),
+            Operation::Pause(_) => container.state = State::Paused,
+            Operation::Unpause(_) => container.state = State::Running(HealthState::None),
+            _ => unreachable!(),
+        }
+        self.identify(&mut container);
+        self.world.insert(container);
+    }
+
+    fn create(&mut self, spec: &crate::desired::ContainerSpec, name: &str, image_id: &str) -> ContainerId {
+        assert!(self.world.container_named(name).is_none(), "{name} exists");
+        self.made += 1;
+        let id = ContainerId(format!("{:064x}", self.made));
+        let networks =
+            spec.networks.iter().map(|a| (a.network.clone(), self.world.networks_named(&a.network).next().expect("no network").id.clone())).collect();
+        let details = Details {
+            started: None,
+            finished: None,
+            exit_code: 0,
+            oom_killed: false,
+            error: String::new(),
+            restarts: 0,
+            pid: 0,
+            memory: spec.limits.memory.map_or(0, |m| m.0),
+            memory_swap: 0,
+            nano_cpus: spec.limits.cpu.map_or(0, |c| c.0),
+            pids: spec.limits.pids,
+            restart: spec.limits.restart.as_str().to_owned(),
+            aliases: spec.networks.iter().map(|a| (a.network.clone(), a.aliases.clone())).collect(),
+            env: Vec::new(),
+            command: Vec::new(),
+            anonymous_volumes: BTreeMap::new(),
+            volumes: std::collections::BTreeSet::new(),
+        };
+        let mut container = Container {
+            id: id.clone(),
+            name: name.to_owned(),
+            owner: None,
+            state: State::Created,
+            image: spec.image.as_str().to_owned(),
+            image_id: image_id.to_owned(),
+            networks,
+            labels: spec.labels.clone(),
+            ports: Vec::new(),
+            created: self.now,
+            details: Some(details),
+        };
+        self.identify(&mut container);
+        assert!(container.owner.is_some(), "{name} is not recognised as ours: {:?}", spec.labels);
+        self.world.insert(container);
+        id
+    }
+
+    fn identify(&self, container: &mut Container) {
+        container.owner = naming::identity_from_labels(INSTALLATION, &container.name, &container.labels);
+    }
+
+    /// Writes a fact, as a command would.
+    pub fn record(&mut self, fact: Fact) {
+        self.facts.apply(&fact);
+    }
+}

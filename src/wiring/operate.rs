@@ -1,0 +1,204 @@
+//! `run`: the operator itself, from its locks to its drain.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dockmaster::cli::args::{LogFormat, RunArgs};
+use dockmaster::cli::{Context, Failure, out};
+use dockmaster::config::{RUN_SETTING, RunSettings, StatusMode};
+use dockmaster::controller::run::OnceOutcome;
+use dockmaster::controller::{Controller, Parts, Permission};
+use dockmaster::http::control;
+use dockmaster::http::handle::Handle;
+use dockmaster::runtime::docker::connect::{self, Client};
+use dockmaster::runtime::docker::lock::{Holder, Lock};
+use dockmaster::source::SpecSource;
+use dockmaster::source::directory::DirectorySource;
+use dockmaster::source::sink::{Inline, Nowhere, Sidecar};
+use dockmaster::state::directory_lock::StateDirLock;
+use dockmaster::state::sqlite::SqliteLedger;
+use dockmaster::state::{Ledger, statedir};
+use dockmaster::status::StatusSink;
+use dockmaster::status::reporter::Reporter;
+use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::host::{SystemClock, SystemHost};
+
+/// The most objects worked on at once: beyond eight an engine only gets slower.
+const MOST_AT_ONCE: usize = 8;
+
+/// Runs the operator until it is told to stop, or once.
+pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, Failure> {
+    telemetry(arguments.log_format);
+    let settings = arguments.settings(&context.global)?;
+    let state_dir = context.state_dir.clone();
+    statedir::prepare(&state_dir)?;
+    let _directory = StateDirLock::acquire(&state_dir)?;
+    let ledger = Arc::new(SqliteLedger::open(&state_dir).await?);
+    let stop = CancellationToken::new();
+    on_signals(&stop)?;
+    let Some(client) = engine(&settings, arguments.once, &stop).await? else { return Ok(out::DONE) };
+    let holder = holder(&state_dir);
+    let image = super::helper_image(&settings);
+    let acquire = Lock::acquire(&client, &settings.installation, &image, &holder, |other| {
+        tracing::warn!(holder = %other, installation = settings.installation, "another operator has this engine; waiting for it to end");
+    });
+    let lock = tokio::select! { biased;
+        () = stop.cancelled() => return Ok(out::DONE),
+        lock = acquire => lock?,
+    };
+    let permission = Permission::default();
+    let sources = sources(&settings, ledger.as_ref()).await?;
+    warn_of(&settings, &sources);
+    ledger.set_setting(RUN_SETTING, Some(&serde_json::to_string(&settings)?)).await?;
+    let controller = Controller::new(Parts {
+        runtime: Arc::new(super::runtime_on(client, &settings)),
+        ledger: ledger.clone(),
+        sources: sources.iter().map(|source| source.clone() as Arc<dyn SpecSource>).collect(),
+        reporter: Reporter::new(sink(&settings)),
+        clock: Arc::new(SystemClock),
+        host: Arc::new(SystemHost),
+        concurrency: (2 * std::thread::available_parallelism().map_or(2, usize::from)).min(MOST_AT_ONCE),
+        accept_engine: arguments.accept_engine,
+        permission: permission.clone(),
+        settings,
+    });
+    let lost = lock.lost();
+    let watched = (permission.clone(), stop.clone());
+    tokio::spawn(async move {
+        lost.await;
+        watched.0.revoke();
+        watched.1.cancel();
+    });
+    let listener = control::bind(&state_dir)?;
+    let served = tokio::spawn(control::serve(listener, Arc::new(Handle::new(controller.clone(), Timestamp::now())), stop.clone()));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), state = %state_dir.display(), "the operator runs");
+    let code = operate(context, arguments, &controller, &stop).await;
+    stop.cancel();
+    drop(served.await);
+    let revoked = permission.is_revoked();
+    lock.release().await;
+    ledger.close().await;
+    if revoked {
+        return Err(Failure::new("the lock on the engine was lost: another operator may have it now, so nothing is changed any more; start again"));
+    }
+    code
+}
+
+async fn operate(context: &mut Context<'_>, arguments: &RunArgs, controller: &Arc<Controller>, stop: &CancellationToken) -> Result<u8, Failure> {
+    let running = tokio::spawn({
+        let (controller, stop) = (controller.clone(), stop.clone());
+        async move { controller.run(stop).await }
+    });
+    if !arguments.once {
+        running.await??;
+        return Ok(out::DONE);
+    }
+    let limit = Duration::try_from(arguments.timeout.0).unwrap_or(Duration::from_secs(600));
+    let outcome = tokio::select! { biased;
+        outcome = controller.settled(limit) => outcome,
+        () = stop.cancelled() => return Ok(out::INTERRUPTED),
+    };
+    stop.cancel();
+    running.await??;
+    match outcome {
+        OnceOutcome::Settled => Ok(out::DONE),
+        OnceOutcome::Unsettled(objects) => {
+            for (object, why) in &objects {
+                context.out.note(format_args!("{object}: {why}"))?;
+            }
+            Err(Failure::new(format!("{} not as declared; `dockmaster why` tells more", counted(objects.len()))))
+        }
+    }
+}
+
+fn counted(objects: usize) -> String {
+    if objects == 1 { "one object is".to_owned() } else { format!("{objects} objects are") }
+}
+
+/// The engine; a resident operator waits for one that is not up yet. `None`: it was told to stop meanwhile.
+async fn engine(settings: &RunSettings, once: bool, stop: &CancellationToken) -> Result<Option<Client>, Failure> {
+    let mut told = false;
+    loop {
+        match connect::connect(settings.docker_host.as_deref()).await {
+            Ok(client) => return Ok(Some(client)),
+            Err(error) if once => return Err(Failure::unreachable(error)),
+            Err(error @ dockmaster::runtime::Error::Rejected { .. }) => return Err(Failure::unreachable(error)),
+            Err(error) if !told => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the engine does not answer; waiting for it");
+                told = true;
+            }
+            Err(_) => {}
+        }
+        tokio::select! { biased; () = stop.cancelled() => return Ok(None), () = tokio::time::sleep(Duration::from_secs(2)) => {} }
+    }
+}
+
+fn holder(state_dir: &Path) -> Holder {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Holder { host, pid: std::process::id(), started: Timestamp::now().to_string(), state_dir: state_dir.display().to_string() }
+}
+
+/// The directories, each with what was remembered of it.
+async fn sources(settings: &RunSettings, ledger: &dyn Ledger) -> Result<Vec<Arc<DirectorySource>>, Failure> {
+    let mut sources = Vec::new();
+    for root in &settings.roots {
+        let remembered = ledger.setting(&dockmaster::controller::intake::root_setting(&root.name)).await?;
+        sources.push(Arc::new(DirectorySource::new(root.clone(), super::options(Some(settings), remembered))));
+    }
+    Ok(sources)
+}
+
+fn sink(settings: &RunSettings) -> Arc<dyn StatusSink> {
+    match settings.status {
+        StatusMode::Inline => Arc::new(Inline::new(settings.roots.clone())),
+        StatusMode::Sidecar => Arc::new(Sidecar::new(settings.roots.clone())),
+        StatusMode::None => Arc::new(Nowhere),
+    }
+}
+
+/// What is better said at the start than found out later.
+fn warn_of(settings: &RunSettings, sources: &[Arc<DirectorySource>]) {
+    if !settings.publish_address.is_loopback() {
+        tracing::warn!(address = %settings.publish_address, "published ports are open to everyone who reaches this address, other namespaces included");
+    }
+    if settings.status == StatusMode::Inline {
+        for source in sources.iter().filter(|source| source.is_tracked_by_git()) {
+            tracing::warn!(
+                source = source.name(),
+                "git tracks these specs, and status is written into them: `git pull` refuses files that change on both sides; run with `--status sidecar`, or commit the status"
+            );
+        }
+    }
+}
+
+/// The first signal drains, the second ends at once.
+fn on_signals(stop: &CancellationToken) -> Result<(), Failure> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        tracing::info!("draining: what is under way is finished, containers stay; once more ends at once");
+        stop.cancel();
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        std::process::exit(i32::from(out::INTERRUPTED));
+    });
+    Ok(())
+}
+
+/// Logs go to standard error. The engine client logs whole requests when asked for more than warnings, environment included: it is not asked.
+fn telemetry(format: LogFormat) {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let quiet = ["bollard=warn", "hyper=warn", "sqlx=warn"].into_iter().filter_map(|directive| directive.parse().ok());
+    let filter = quiet.fold(filter, tracing_subscriber::EnvFilter::add_directive);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second operator in one process (tests) keeps the first one's subscriber.
+    drop(match format {
+        LogFormat::Text => builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    });
+}
