@@ -4,23 +4,22 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::desired::naming::is_installation_id;
 use crate::resource::quantity::Duration;
-use crate::resource::{Origin, is_dns_label};
+use crate::resource::{ObjectRef, Origin};
+use crate::source::directory::Root;
 
 /// The ledger setting under which [`RunSettings`] are kept, as JSON.
 pub const RUN_SETTING: &str = "run";
 
-/// The name of the state directory that is looked for.
-pub const STATE_DIR: &str = ".dockmaster";
-
 /// The ledger setting that tells the operator that a person deleted this object: the instant, as text. Such a deletion counts at once and is
 /// never held.
-pub fn deleted_setting(object: &crate::resource::ObjectRef) -> String {
+pub fn deleted_setting(object: &ObjectRef) -> String {
     format!("deleted/{}/{}/{}", object.kind.singular(), object.ns(), object.name)
 }
 
@@ -38,7 +37,7 @@ pub struct RunSettings {
     /// The engine: `unix://` or `tcp://`; `None`: what the Docker command line would use.
     pub docker_host: Option<String>,
     /// The directories of specs, in the order given.
-    pub roots: Vec<SpecRoot>,
+    pub roots: Vec<Root>,
     /// The address on which ports are published.
     pub publish_address: IpAddr,
     /// The ports that are leased.
@@ -61,31 +60,8 @@ pub struct RunSettings {
 
 impl RunSettings {
     /// The root in which a document was read.
-    pub fn root_of(&self, origin: &Origin) -> Option<&SpecRoot> {
+    pub fn root_of(&self, origin: &Origin) -> Option<&Root> {
         self.roots.iter().find(|root| root.name == origin.source)
-    }
-}
-
-/// One directory of specs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SpecRoot {
-    /// As given; the name of the source, and what `Origin::source` says.
-    pub name: String,
-    /// Absolute.
-    pub path: PathBuf,
-    /// `--specs PATH=NAMESPACE`: everything below belongs to this namespace.
-    pub namespace: Option<String>,
-}
-
-impl SpecRoot {
-    /// Reads `PATH` or `PATH=NAMESPACE`, relative to a directory.
-    pub fn parse(text: &str, base: &Path) -> Result<Self, SettingError> {
-        let (name, namespace) = match text.rsplit_once('=') {
-            Some((name, namespace)) if is_dns_label(namespace) => (name, Some(namespace.to_owned())),
-            Some((_, namespace)) if !namespace.contains('/') => return Err(SettingError::Namespace(namespace.to_owned())),
-            Some(_) | None => (text, None),
-        };
-        Ok(Self { name: name.to_owned(), path: base.join(name), namespace })
     }
 }
 
@@ -142,16 +118,7 @@ pub enum StatusMode {
 
 /// The text of an installation's id, checked.
 pub fn installation(text: &str) -> Result<String, SettingError> {
-    let valid = (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    if valid { Ok(text.to_owned()) } else { Err(SettingError::Installation(text.to_owned())) }
-}
-
-/// The state directory: as given, else `.dockmaster` in `from` or the nearest directory above it that has one, else `.dockmaster` in `from`.
-pub fn state_dir(given: Option<&Path>, from: &Path) -> PathBuf {
-    match given {
-        Some(given) => from.join(given),
-        None => from.ancestors().map(|dir| dir.join(STATE_DIR)).find(|dir| dir.is_dir()).unwrap_or_else(|| from.join(STATE_DIR)),
-    }
+    if is_installation_id(text) { Ok(text.to_owned()) } else { Err(SettingError::Installation(text.to_owned())) }
 }
 
 /// A setting that cannot be used.
@@ -163,9 +130,6 @@ pub enum SettingError {
     /// Not an installation id.
     #[error("`{0}` is not an installation id; use 1 to 16 lower-case letters and digits, like `dm`")]
     Installation(String),
-    /// Not a namespace.
-    #[error("`{0}` is not a namespace; use lower-case letters, digits and `-`, as in `--specs ./alice=alice`")]
-    Namespace(String),
 }
 
 #[cfg(test)]
@@ -181,30 +145,10 @@ mod tests {
     }
 
     #[test]
-    fn a_root_may_pin_its_namespace() {
-        let base = Path::new("/home/me");
-        let root = SpecRoot::parse("specs=alice", base).unwrap();
-        assert_eq!((root.name.as_str(), root.path.as_path(), root.namespace.as_deref()), ("specs", Path::new("/home/me/specs"), Some("alice")));
-        assert_eq!(SpecRoot::parse("/srv/a=b/specs", base).unwrap().namespace, None, "an equals sign in a directory's name");
-        assert_eq!(SpecRoot::parse("specs=Alice", base), Err(SettingError::Namespace("Alice".into())));
-    }
-
-    #[test]
     fn installations_are_short_and_plain() {
         assert!(installation("dm").is_ok());
         for bad in ["", "DM", "a-b", "abcdefghijklmnopq"] {
             assert!(installation(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn the_state_directory_is_looked_for_upward() {
-        let root = tempfile::tempdir().unwrap();
-        let deep = root.path().join("a/b");
-        std::fs::create_dir_all(&deep).unwrap();
-        assert_eq!(state_dir(None, &deep), deep.join(STATE_DIR));
-        std::fs::create_dir(root.path().join(STATE_DIR)).unwrap();
-        assert_eq!(state_dir(None, &deep), root.path().join(STATE_DIR));
-        assert_eq!(state_dir(Some(Path::new("x")), &deep), deep.join("x"));
     }
 }

@@ -26,6 +26,7 @@ pub mod status;
 
 pub mod helper;
 
+pub mod cli;
 pub mod config;
 pub mod http;
 

@@ -1,5 +1,6 @@
 //! The port to a container engine: observe, execute, changes. Adapters live below; `docker/` is the only place that knows bollard.
 
+pub mod console;
 pub mod docker;
 pub mod tasks;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dockmaster::desired::naming;
 use dockmaster::observed::{ContainerId, TaskKey};
 use dockmaster::planner::{Operation, Task};
+use dockmaster::runtime::console::{ExecOptions, LogOptions};
 use dockmaster::runtime::{Change, ContainerRuntime};
 use futures::stream::{BoxStream, StreamExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -75,7 +76,7 @@ async fn a_command_in_a_container_and_others_containers_are_no_change() {
     let mut changes = f.runtime.changes();
     wait(&mut changes, "the connection", |change| *change == Change::Resync).await;
     f.world().await;
-    let session = f.sandbox.client.exec(&id.0, words(&["true"]), false, false).await.unwrap();
+    let session = f.sandbox.client.exec(&id.0, ExecOptions { argv: words(&["true"]), ..ExecOptions::default() }).await.unwrap();
     session.output.collect::<Vec<_>>().await;
     let theirs = other.running(other.spec()).await;
     other.execute(Operation::Remove(other.target(&theirs))).await.unwrap();
@@ -160,6 +161,6 @@ async fn a_lost_engine_is_told_and_looked_for_until_it_is_back() {
     assert_eq!(runtime.observe().await.unwrap().engine, f.sandbox.client.engine);
     // A reply that breaks off leaves the outcome unknown.
     let proxied = sandbox.client.clone();
-    let waiting = tokio::spawn(async move { proxied.logs("absent", false, None).next().await });
+    let waiting = tokio::spawn(async move { proxied.logs("absent", LogOptions::default()).next().await });
     drop(waiting.await);
 }

@@ -8,6 +8,7 @@ use dockmaster::observed::{ContainerId, HealthState, State};
 use dockmaster::planner::{Operation, Target};
 use dockmaster::resource::workspace::{Protocol, RestartPolicy};
 use dockmaster::resource::{Bytes, Cpu, Uid, quantity};
+use dockmaster::runtime::console::ExecOptions;
 use dockmaster::runtime::{ContainerRuntime, Outcome, Refusal};
 
 use crate::fixture::{Fixture, SOON, attachment, is_transient, mount, refusal, subnet, words};
@@ -89,12 +90,12 @@ async fn a_creation_says_all_of_the_spec_and_nothing_more() {
 /// Runs a script in a container.
 async fn run(f: &Fixture, id: &ContainerId, script: &str) -> (i64, String) {
     use futures::StreamExt;
-    let mut session = f.sandbox.client.exec(&id.0, words(&["sh", "-c", script]), false, false).await.unwrap();
+    let mut session = f.sandbox.client.exec(&id.0, ExecOptions { argv: words(&["sh", "-c", script]), ..ExecOptions::default() }).await.unwrap();
     let mut output = Vec::new();
     while let Some(chunk) = session.output.next().await {
         output.extend_from_slice(&chunk.unwrap().bytes);
     }
-    (session.exit.code().await.unwrap(), String::from_utf8(output).unwrap())
+    (session.control.exit_code().await.unwrap(), String::from_utf8(output).unwrap())
 }
 
 #[tokio::test]

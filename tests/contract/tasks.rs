@@ -4,6 +4,7 @@ use bollard::query_parameters::RemoveImageOptions;
 use dockmaster::observed::{ContainerId, TaskKey, TaskResult, TaskState};
 use dockmaster::planner::{Operation, Task};
 use dockmaster::resource::quantity::Duration;
+use dockmaster::runtime::console::{ExecOptions, LogOptions};
 use dockmaster::runtime::{ContainerRuntime, Outcome};
 use futures::StreamExt;
 use tokio::io::AsyncWriteExt;
@@ -85,7 +86,7 @@ async fn a_sample_counts_what_is_sent_and_who_is_in_there() {
         let sent = async || (sample().await.0 >= before + 30_000).then_some(());
         until("the bytes sent", SOON, sent).await;
 
-        let open = async |argv: &[&str]| f.sandbox.client.exec(&id.0, words(argv), false, true).await.unwrap();
+        let open = async |argv: &[&str]| f.sandbox.client.exec(&id.0, ExecOptions { argv: words(argv), stdin: true, terminal: None }).await.unwrap();
         let _ignored = open(&["/bin/sh", "-c", "sleep 501"]).await;
         let _counted = open(&["sleep", "502"]).await;
         let (_, execs) = sample().await;
@@ -99,7 +100,7 @@ async fn the_end_of_a_log_and_a_log_that_goes_on() {
     let mut spec = f.spec();
     spec.command = Some(words(&["sh", "-c", "seq 1 5; echo err >&2; sleep 600"]));
     let id = f.running(spec).await;
-    let mut follow = f.sandbox.client.logs(&id.0, true, None);
+    let mut follow = f.sandbox.client.logs(&id.0, LogOptions { follow: true, tail: None });
     let mut text = String::new();
     while !(text.contains("5\n") && text.contains("err\n")) {
         let chunk = tokio::time::timeout(SOON, follow.next()).await.unwrap().unwrap().unwrap();
@@ -116,24 +117,24 @@ async fn the_end_of_a_log_and_a_log_that_goes_on() {
 async fn a_session_has_input_output_size_and_code() {
     let f = Fixture::new().await;
     let id = f.running(f.spec()).await;
-    let mut session = f.sandbox.client.exec(&id.0, words(&["sh", "-c", "cat; exit 7"]), false, true).await.unwrap();
+    let mut session = f.sandbox.client.exec(&id.0, ExecOptions { argv: words(&["sh", "-c", "cat; exit 7"]), stdin: true, terminal: None }).await.unwrap();
     session.input.write_all(b"hello").await.unwrap();
     session.input.shutdown().await.unwrap();
     let mut output = Vec::new();
     while let Some(chunk) = session.output.next().await {
         output.extend_from_slice(&chunk.unwrap().bytes);
     }
-    assert_eq!((output.as_slice(), session.exit.code().await), (&b"hello"[..], Ok(7)));
+    assert_eq!((output.as_slice(), session.control.exit_code().await), (&b"hello"[..], Ok(7)));
 
-    let mut session = f.sandbox.client.exec(&id.0, words(&["sh"]), true, true).await.unwrap();
-    session.exit.resize(123, 45).await.unwrap();
+    let mut session = f.sandbox.client.exec(&id.0, ExecOptions { argv: words(&["sh"]), stdin: true, terminal: Some((24, 80)) }).await.unwrap();
+    session.control.resize(45, 123).await.unwrap();
     session.input.write_all(b"stty size; exit 5\n").await.unwrap();
     let mut output = Vec::new();
     while let Some(chunk) = session.output.next().await {
         output.extend_from_slice(&chunk.unwrap().bytes);
     }
     assert!(String::from_utf8_lossy(&output).contains("45 123"), "{}", String::from_utf8_lossy(&output));
-    assert_eq!(session.exit.code().await, Ok(5));
+    assert_eq!(session.control.exit_code().await, Ok(5));
 }
 
 #[tokio::test]

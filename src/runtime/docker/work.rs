@@ -14,6 +14,7 @@ use super::error::{classify, within};
 use super::registry;
 use crate::observed::{ContainerId, TaskKey, TaskResult};
 use crate::planner::Task;
+use crate::runtime::console::{ExecOptions, LogOptions};
 use crate::runtime::tasks::{Progress, Work};
 
 /// Makes the helper image on an engine; the error is for people.
@@ -107,7 +108,7 @@ impl Layers {
 }
 
 async fn exec(client: &Client, id: &ContainerId, argv: Vec<String>, limit: Duration) -> Result<TaskResult, String> {
-    let session = client.exec(&id.0, argv, false, false);
+    let session = client.exec(&id.0, ExecOptions { argv, ..ExecOptions::default() });
     let mut session = tokio::time::timeout(CALL, session).await.map_err(|_| "the engine did not begin the command".to_owned())?.map_err(|e| e.to_string())?;
     let mut kept: Vec<u8> = Vec::new();
     let whole = async {
@@ -123,7 +124,7 @@ async fn exec(client: &Client, id: &ContainerId, argv: Vec<String>, limit: Durat
         Err(_) => return Err(format!("no end within {} s; it may still run in the container", limit.as_secs())),
         Ok(result) => result?,
     }
-    let code = session.exit.code().await.map_err(|error| error.to_string())?;
+    let code = session.control.exit_code().await.map_err(|error| error.to_string())?;
     Ok(TaskResult::Exit { code, output: String::from_utf8_lossy(&kept).into_owned() })
 }
 
@@ -183,7 +184,7 @@ async fn sent_by_stats(client: &Client, id: &ContainerId) -> Result<u64, String>
 async fn tail(client: &Client, id: &ContainerId, lines: u32) -> Result<TaskResult, String> {
     let read = async {
         let mut text = Vec::new();
-        let mut chunks = client.logs(&id.0, false, Some(lines));
+        let mut chunks = client.logs(&id.0, LogOptions { follow: false, tail: Some(lines.into()) });
         while let Some(chunk) = chunks.next().await {
             text.extend_from_slice(&chunk.map_err(|error| error.to_string())?.bytes);
         }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::resource::{ObjectRef, is_dns_label};
@@ -11,7 +12,7 @@ use crate::source::select::NamespaceRule;
 use crate::source::splice::{Piece, documents};
 
 /// A directory of specs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
     /// The directory as it was given, without a slash at the end: the name of the source.
     pub name: String,
