@@ -5,15 +5,12 @@ use std::ops::Range;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::render::{Lines, Problem, Severity, alternatives, nearest, quote};
+use super::render::{Lines, Problem, Severity, alternatives, bounded, nearest, quote};
 use super::select::{FileContext, NamespaceRule};
 use super::structure::{self, Checked, Finding, title};
 use super::tree::{Content, Node, Path};
 use super::{Item, schema, splice, validate};
 use crate::resource::{API_VERSION, Kind, Object, Origin, Resource, is_dns_label};
-
-/// The most problems that are told of one document.
-const MAX_PROBLEMS: usize = 20;
 
 /// What a document turned out to be.
 pub enum Read {
@@ -76,20 +73,6 @@ pub fn read(tree: &Node, index: u32, range: Range<usize>, lines: &Lines<'_>, con
 
 fn finding(tree: &Node, path: Path, message: impl Into<String>, help: impl Into<String>) -> Finding {
     Finding { span: tree.locate(&path), path, message: message.into(), help: help.into() }
-}
-
-/// Sorted by place, without repetition, and not too many.
-fn bounded(mut problems: Vec<Problem>) -> Vec<Problem> {
-    problems.sort_by(|a, b| (a.line, a.column, &a.message).cmp(&(b.line, b.column, &b.message)));
-    problems.dedup();
-    let more = problems.len().saturating_sub(MAX_PROBLEMS);
-    problems.truncate(MAX_PROBLEMS);
-    if more > 0
-        && let Some(last) = problems.last_mut()
-    {
-        last.help.push_str(&format!("; {more} more are wrong in this document, shown when these are right"));
-    }
-    problems
 }
 
 enum Identity {

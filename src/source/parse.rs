@@ -10,7 +10,7 @@ use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Ta
 
 use super::Item;
 use super::item;
-use super::render::{Lines, Problem, quote};
+use super::render::{Lines, Problem, bounded, quote};
 use super::select::{FileContext, MAX_FILE_BYTES};
 use super::tree::{Content, Entry, Node, Span};
 
@@ -53,9 +53,8 @@ pub fn parse_file(text: &str, context: &FileContext) -> Parsed {
     for document in documents(lines.text) {
         match document.tree {
             Err(faults) => {
-                for Fault { span, message, help } in faults {
-                    parsed.problems.push(lines.problem(context, document.index, span, message, help));
-                }
+                let told = |Fault { span, message, help }| lines.problem(context, document.index, span, message, help);
+                parsed.problems.extend(bounded(faults.into_iter().map(told).collect()));
             }
             Ok(tree) => match item::read(&tree, document.index, document.range, &lines, context) {
                 item::Read::Empty => {}
@@ -91,9 +90,24 @@ impl Fault {
 struct Document {
     /// Its position, empty ones counted: the same count as the writer's.
     index: u32,
+    /// Where its first byte is, its `---` and directives included; what is before the next document's belongs to it.
+    start: usize,
     /// Its text, from behind `---` to before the next `---` or `...`.
     range: Range<usize>,
     tree: Result<Node, Vec<Fault>>,
+}
+
+/// The text cut into its documents, one behind the other and nothing left out, in the same count as `Origin::document`. A document that
+/// cannot be read is one of them. Empty for a text without documents.
+pub fn pieces(text: &str) -> Vec<Range<usize>> {
+    let mark = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    let documents = documents(text.get(mark..).unwrap_or(""));
+    let mut starts: Vec<usize> = documents.iter().map(|document| document.start + mark).collect();
+    if let Some(first) = starts.first_mut() {
+        *first = 0;
+    }
+    let ends = starts.iter().skip(1).copied().chain([text.len()]);
+    starts.iter().copied().zip(ends).map(|(start, end)| start..end.max(start)).collect()
 }
 
 /// All documents of a text.
@@ -102,32 +116,36 @@ fn documents(text: &str) -> Vec<Document> {
     let mut parser = Parser::new_from_str_with_options(text, options);
     let mut documents: Vec<Document> = Vec::new();
     let mut builder = Builder::default();
-    // Where the current document starts, and where the last one ended.
-    let (mut start, mut free) = (None, 0);
+    // Where the text of the current document starts, where its marker does, and where the last one ended.
+    let (mut start, mut marker, mut free) = (None, None, 0);
     while let Some(event) = parser.next_event() {
         let index = documents.len() as u32;
         match event {
             Ok((Event::DocumentStart(explicit, _), span)) => {
                 // What stands before an implicit start are comments that belong to it.
                 start = Some(if explicit { place(span).end } else { free });
+                marker = Some(if explicit { directives(text, free, place(span).start) } else { free });
                 builder = Builder::default();
                 if index >= MAX_DOCUMENTS {
                     let fault = Fault::new(place(span), format!("the file has more than {MAX_DOCUMENTS} documents"), "split it into several files");
-                    documents.push(Document { index, range: 0..0, tree: Err(vec![fault]) });
+                    documents.push(Document { index, start: place(span).start, range: 0..0, tree: Err(vec![fault]) });
                     break;
                 }
             }
             Ok((Event::DocumentEnd, span)) => {
                 let Span { start: end, end: after } = place(span);
                 free = after;
-                documents.push(Document { index, range: start.take().unwrap_or(end)..end, tree: std::mem::take(&mut builder).finish() });
+                let range = start.take().unwrap_or(end)..end;
+                documents.push(Document { index, start: marker.take().unwrap_or(end), range, tree: std::mem::take(&mut builder).finish() });
             }
             Ok((event, span)) => builder.take(event, place(span)),
             Err(error) => {
                 let at = offset(error.marker());
                 let mut faults = std::mem::take(&mut builder).faults;
                 faults.push(syntax(&error, at, text));
-                documents.push(Document { index, range: start.take().unwrap_or(at)..at, tree: Err(faults) });
+                let range = start.take().unwrap_or(at).min(at)..at;
+                documents.push(Document { index, start: marker.take().unwrap_or(free), range, tree: Err(faults) });
+                free = at;
                 if !parser.proceed_next_document().unwrap_or(false) {
                     break;
                 }
@@ -135,6 +153,13 @@ fn documents(text: &str) -> Vec<Document> {
         }
     }
     documents
+}
+
+/// Where the directives before a marker start; the marker itself where there are none.
+fn directives(text: &str, free: usize, marker: usize) -> usize {
+    let between = text.get(free..marker).unwrap_or("");
+    let lines = between.split_inclusive('\n').scan(free, |at, line| Some((std::mem::replace(at, *at + line.len()), line)));
+    lines.into_iter().find(|(_, line)| line.starts_with('%')).map_or(marker, |(at, _)| at)
 }
 
 fn offset(marker: &Marker) -> usize {

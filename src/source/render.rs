@@ -38,6 +38,8 @@ pub struct Problem {
     pub(super) caret: (usize, usize),
 }
 
+/// The most problems that are told of one document.
+const MAX_PROBLEMS: usize = 20;
 /// Longer lines are cut around the caret.
 const MAX_EXCERPT: usize = 120;
 
@@ -116,6 +118,20 @@ impl<'a> Lines<'a> {
             caret,
         }
     }
+}
+
+/// The problems of one document: sorted by place, without repetition, and not too many.
+pub fn bounded(mut problems: Vec<Problem>) -> Vec<Problem> {
+    problems.sort_by(|a, b| (a.line, a.column, &a.message).cmp(&(b.line, b.column, &b.message)));
+    problems.dedup();
+    let more = problems.len().saturating_sub(MAX_PROBLEMS);
+    problems.truncate(MAX_PROBLEMS);
+    if more > 0
+        && let Some(last) = problems.last_mut()
+    {
+        last.help.push_str(&format!("; {more} more are wrong in this document, shown when these are right"));
+    }
+    problems
 }
 
 /// The nearest position at or before `position` that is not inside a character.

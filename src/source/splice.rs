@@ -11,6 +11,7 @@ use serde_json::Value;
 use yaml_edit::{Document, Mapping, YamlFile, YamlNode};
 
 use super::SourceError;
+use super::parse::pieces;
 
 /// One document of a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,13 +24,14 @@ pub struct Piece {
 
 /// The documents of a text in order, empty ones counted; what `Origin::document` counts.
 pub fn documents(text: &str) -> Vec<Piece> {
-    let piece = |document: Document| {
-        let range = document.byte_range();
-        let range = range.start as usize..range.end as usize;
+    // Each is looked at alone: a broken one may seem to swallow those behind it.
+    let piece = |slice: Range<usize>| {
+        let found = YamlFile::parse(&text[slice.clone()]).tree().documents().next().map(|document: Document| document.byte_range());
+        let range = found.map_or(slice.clone(), |range| slice.start + range.start as usize..slice.start + range.end as usize);
         let value = read_all(&text[range.clone()]).into_iter().next().flatten();
         Piece { range, value }
     };
-    YamlFile::parse(text).tree().documents().map(piece).collect()
+    pieces(text).into_iter().map(piece).collect()
 }
 
 /// Sets `status:` of one document, or removes it with `None`. The same status again gives identical bytes.
@@ -41,21 +43,31 @@ pub fn set_status(text: &str, document: u32, status: Option<&Value>) -> Result<S
 /// Comments, anchors, line ends and the order of everything else stay byte for byte.
 pub fn set_value(text: &str, document: u32, path: &[String], value: Option<&Value>) -> Result<String, SourceError> {
     let refuse = |why: &str| Err(SourceError::Refused(by_hand(document, path, value, why)));
-    let Some(piece) = documents(text).into_iter().nth(document as usize) else { return refuse("there is no such document") };
-    let Some(old) = &piece.value else { return refuse("the document is empty or cannot be read") };
-    if at(old, path) == value {
+    let Some(slice) = pieces(text).into_iter().nth(document as usize) else { return refuse("there is no such document") };
+    let (before, own, after) = (&text[..slice.start], &text[slice.clone()], &text[slice.end..]);
+    match set_alone(own, path, value) {
+        Ok(new) if after.is_empty() || new.ends_with('\n') || new == own => Ok(format!("{before}{new}{after}")),
+        Ok(_) => refuse("the documents of the file would run into each other"),
+        Err(why) => refuse(why),
+    }
+}
+
+/// Sets the value at `path` in a text of one document.
+fn set_alone(text: &str, path: &[String], value: Option<&Value>) -> Result<String, &'static str> {
+    let old = documents(text).into_iter().next().and_then(|piece| piece.value).ok_or("the document is empty or cannot be read")?;
+    if at(&old, path) == value {
         return Ok(text.to_owned());
     }
     let mut why = "this way of writing it is not supported";
     // A value that ends the file without a line break would gain one if something followed it: then the key goes before it.
     for slot in [Slot::Last, Slot::BeforeLast] {
-        let Some((new, replaced)) = edit(text, document, path, value, slot) else { continue };
-        match changes_only(text, &new, document, path, value, replaced) {
+        let Some((new, replaced)) = edit(text, path, value, slot) else { continue };
+        match changes_only(text, &new, path, value, replaced) {
             Ok(()) => return Ok(new),
             Err(harm) => why = harm,
         }
     }
-    refuse(why)
+    Err(why)
 }
 
 /// Removes one document; `None` if none with content is left, so that the file should go.
@@ -129,9 +141,9 @@ enum Slot {
 }
 
 /// Makes the edit; the result, and which bytes of the old text it may replace (none: it may only insert).
-fn edit(text: &str, document: u32, path: &[String], value: Option<&Value>, slot: Slot) -> Option<(String, Range<usize>)> {
+fn edit(text: &str, path: &[String], value: Option<&Value>, slot: Slot) -> Option<(String, Range<usize>)> {
     let file = YamlFile::parse(text).tree();
-    let mut mapping = file.documents().nth(document as usize)?.as_mapping()?;
+    let mut mapping = file.documents().next()?.as_mapping()?;
     let (last, parents) = path.split_last()?;
     for (depth, key) in parents.iter().enumerate() {
         match mapping.get(key.as_str()) {
@@ -191,31 +203,17 @@ fn put(mapping: &Mapping, key: &str, value: &Value, slot: Slot) -> Option<()> {
     Some(())
 }
 
-/// The guard: nothing but the value at `path` of that document is different, and that value is the one asked for.
-fn changes_only(old: &str, new: &str, document: u32, path: &[String], value: Option<&Value>, may_replace: Range<usize>) -> Result<(), &'static str> {
+/// The guard for a text of one document: nothing but the value at `path` is different, and that value is the one asked for.
+fn changes_only(old: &str, new: &str, path: &[String], value: Option<&Value>, may_replace: Range<usize>) -> Result<(), &'static str> {
     let replaced = replaced_bytes(old, new);
     let allowed = replaced.is_empty() || (may_replace.start <= replaced.start && replaced.end <= may_replace.end);
     if !allowed {
         return Err("other lines of the file would change too");
     }
-    let (before, after) = (documents(old), documents(new));
-    let whole = (read_all(old), read_all(new));
-    if before.len() != after.len() || whole.0.len() != whole.1.len() {
-        return Err("the documents of the file would run into each other");
-    }
-    let differing = whole.0.iter().zip(&whole.1).filter(|(old, new)| old != new).count();
-    for (index, (before, after)) in before.iter().zip(&after).enumerate() {
-        let same = if index == document as usize {
-            let result = after.value.as_ref().and_then(|root| at(root, path));
-            result == value && before.value.as_ref().map(|root| without(root, path)) == after.value.as_ref().map(|root| without(root, path))
-        } else {
-            before.value == after.value && old[before.range.clone()] == new[after.range.clone()]
-        };
-        if !same {
-            return Err("other values of the file would change too (a shared anchor, or a last line without a line break)");
-        }
-    }
-    if differing <= 1 { Ok(()) } else { Err("another document of the file would change too") }
+    let ([before], [after]) = (&documents(old)[..], &documents(new)[..]) else { return Err("the document would become several") };
+    let result = after.value.as_ref().and_then(|root| at(root, path));
+    let same = result == value && before.value.as_ref().map(|root| without(root, path)) == after.value.as_ref().map(|root| without(root, path));
+    if same { Ok(()) } else { Err("other values of the file would change too (a shared anchor, or a last line without a line break)") }
 }
 
 /// The bytes of `old` that `new` does not have, as the smallest contiguous range.

@@ -49,10 +49,13 @@ fn good_documents_are_items() {
     assert!(parsed.items.iter().all(|item| item.directory == Path::new("/srv/specs")));
 }
 
+/// Documents that cannot be read.
+const BROKEN: [&str; 9] = ["a: [", "a: \"x\n", "a:\n\tb: 1\n", "- 1\n", "a: *x\n", "kind: Workspace\n", "a: 1\na: 2\n", "? [x]\n: 1\n", "a: !x 1\n"];
+
 #[test]
 fn a_bad_document_does_not_affect_its_neighbours() {
     let good = workspace("image: nginx");
-    for bad in ["a: [", "a: \"x\n", "a:\n\tb: 1\n", "- 1\n", "a: *x\n", "kind: Workspace\n", "a: 1\na: 2\n", "? [x]\n: 1\n", "a: !x 1\n"] {
+    for bad in BROKEN {
         let parsed = read(&format!("{bad}\n---\n{good}---\n{bad}\n---\n# nothing\n---\n{good}"));
         assert_eq!(parsed.items.iter().map(|item| item.origin.document).collect::<Vec<_>>(), [1, 4], "{bad}");
         assert_eq!(parsed.problems.iter().map(|problem| problem.origin.document).collect::<Vec<_>>(), [0, 2], "{bad}");
@@ -294,6 +297,7 @@ fn bombs_are_refused_before_they_go_off() {
 #[test]
 fn at_most_twenty_problems_are_told_of_a_document() {
     let fields: String = (10..40).map(|n| format!("zzzzzzzz{n}: 1\n")).collect();
+    assert_eq!(read(&"a: 1\n".repeat(100)).problems.len(), 20);
     let problems = read(&workspace(&fields)).problems;
     assert_eq!(problems.len(), 20);
     assert_eq!(problems.iter().map(|problem| problem.line).collect::<Vec<_>>(), (5..25).collect::<Vec<_>>());
@@ -485,6 +489,29 @@ fn documents_are_counted_as_the_writer_counts_them() {
             documents(text.strip_prefix('\u{feff}').unwrap_or(text)).iter().map(|document| document.tree.as_ref().is_ok_and(|tree| !tree.is_null())).collect();
         let theirs: Vec<bool> = splice::documents(text).iter().map(|piece| piece.value.as_ref().is_some_and(|value| !value.is_null())).collect();
         assert_eq!(ours, theirs, "{text:?}");
+    }
+}
+
+/// The writer finds a good document behind broken ones at the same position, so that it never edits another one.
+#[test]
+fn broken_documents_are_counted_as_the_writer_counts_them() {
+    for bad in BROKEN {
+        let text = format!("{bad}\n---\ngood: 1\n---\n{bad}\n---\n# nothing\n---\ngood: 2\n");
+        let ours: Vec<usize> = documents(&text)
+            .iter()
+            .enumerate()
+            .filter(|(_, document)| document.tree.as_ref().is_ok_and(|tree| tree.get("good").is_some()))
+            .map(|(index, _)| index)
+            .collect();
+        let theirs: Vec<usize> = splice::documents(&text)
+            .iter()
+            .enumerate()
+            .filter(|(_, piece)| piece.value.as_ref().is_some_and(|value| value.get("good").is_some()))
+            .map(|(index, _)| index)
+            .collect();
+        assert_eq!(ours, theirs, "{bad}");
+        assert_eq!(ours, [1, 4], "{bad}");
+        assert_eq!(pieces(&text).into_iter().map(|range| &text[range]).collect::<String>(), text);
     }
 }
 

@@ -265,3 +265,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_broken_neighbour_does_not_move_the_edit() {
+    // The quote that is not closed could be read as reaching into the third document.
+    let text = "a: \"x\n---\nb: 1\n---\nc: \"y\n---\nd: 2\n";
+    let status = serde_json::json!({"phase": "Running"});
+    assert_eq!(set_status(text, 1, Some(&status)).unwrap(), text.replace("b: 1\n", "b: 1\nstatus:\n  phase: Running\n"));
+    assert_eq!(set_status(text, 3, Some(&status)).unwrap(), format!("{text}status:\n  phase: Running\n"));
+    assert!(set_status(text, 0, Some(&status)).is_err());
+}
