@@ -46,7 +46,7 @@ pub enum SourceEvent {
     Init,
     /// One document of the listing.
     InitApply(Box<Item>),
-    /// The listing is complete. `blocked` are files that cannot be read or parsed, with what they held when last good.
+    /// The listing is complete, and the source can be trusted; not said while it is unhealthy.
     InitDone,
     /// A document is new or changed.
     Apply(Box<Item>),
@@ -54,7 +54,7 @@ pub enum SourceEvent {
     Gone(Vec<(ObjectRef, Origin)>),
     /// A file or document cannot be used. What it held when it was last good stays in force.
     Invalid {
-        /// Where.
+        /// Where: document 0 stands for the whole file; the path may be of a directory that cannot be looked into.
         origin: Origin,
         /// The objects last seen in it, now shielded from deletion; empty when that is not known.
         shields: Vec<ObjectRef>,
@@ -113,6 +113,8 @@ pub trait SpecSource: Send + Sync {
     /// What tells this place from another under the same name (a directory's device and inode), once it was listed; to be remembered for the
     /// next run.
     fn identity(&self) -> Option<String>;
+    /// A person has confirmed that what the source shows now is meant, even where it is not what it was (another directory in its place).
+    fn accept(&self) {}
     /// Whether the last scan found the object at that origin. Tells a move (the old origin does not hold it any more) from a second document
     /// with the same key.
     fn holds(&self, object: &ObjectRef, origin: &Origin) -> bool;

@@ -37,7 +37,7 @@ const DEBOUNCE: Duration = Duration::from_millis(300);
 const RETRY: Duration = Duration::from_secs(2);
 /// How often a root is looked at that cannot be watched.
 const POLL: Duration = Duration::from_secs(30);
-/// After this many looks at files that are being written, the first listing is done without them.
+/// After this many looks at files that are being written all the time, the first listing is in trouble.
 const PATIENCE: u32 = 50;
 
 /// How a directory is looked at.
@@ -100,12 +100,6 @@ impl DirectorySource {
         self.shared.state().trusted.clone()
     }
 
-    /// Trusts the directory that is in the place of the root now, and looks at it.
-    pub fn accept_root(&self) {
-        self.shared.state().trusted = None;
-        self.shared.hint();
-    }
-
     /// Whether writing into the files of this root changes files that git tracks. Asks git; blocks.
     pub fn is_tracked_by_git(&self) -> bool {
         git::tracks(&self.shared.root.path)
@@ -133,6 +127,12 @@ impl SpecSource for DirectorySource {
 
     fn holds(&self, object: &ObjectRef, origin: &Origin) -> bool {
         self.shared.state().held.contains(&(object.clone(), origin.clone()))
+    }
+
+    /// Trusts the directory that is in the place of the root now.
+    fn accept(&self) {
+        self.shared.state().trusted = None;
+        self.shared.hint();
     }
 
     fn edit<'a>(&'a self, object: &'a ObjectRef, at: Option<&'a Origin>, edit: Edit) -> BoxFuture<'a, Result<Origin, SourceError>> {
@@ -176,16 +176,19 @@ impl Watcher {
     async fn list_then_watch(&mut self) -> Result<(), Unheard> {
         self.say(SourceEvent::Init).await?;
         let mut hints = self.shared.hints.subscribe();
-        let mut look = self.look().await;
-        for _ in 0..PATIENCE {
-            if look.restless {
-                tokio::time::sleep(REST).await;
-                look = self.look().await;
-            }
-        }
-        self.tell(&look, true).await?;
-        self.say(SourceEvent::InitDone).await?;
+        // In trouble, or while files are being written, the first listing goes on.
+        let (mut first, mut patience) = (true, PATIENCE);
         loop {
+            let look = self.look().await;
+            if first && look.restless && patience > 0 {
+                patience -= 1;
+            } else {
+                self.tell(&look, first).await?;
+                if first && self.trouble.is_none() {
+                    first = false;
+                    self.say(SourceEvent::InitDone).await?;
+                }
+            }
             tokio::select! {
                 () = self.sender.closed() => return Err(Unheard),
                 () = tokio::time::sleep(self.pause(&look)) => {}
@@ -195,8 +198,6 @@ impl Watcher {
                     hints.mark_unchanged();
                 }
             }
-            look = self.look().await;
-            self.tell(&look, false).await?;
         }
     }
 
@@ -258,7 +259,7 @@ impl Watcher {
         if is_well {
             // Trusted again only with all that it says.
             self.judge(None).await?;
-            if !look.restless
+            if !(first || look.restless)
                 && let Some(gone) = self.teller.gone(self.shared.options.settle, now)
             {
                 self.say(gone).await?;

@@ -44,8 +44,6 @@ struct Known {
 pub struct Scanner {
     root: Root,
     files: BTreeMap<String, Known>,
-    /// Links that lead nowhere.
-    dangling: Vec<String>,
     /// Files that are being written, and since when.
     restless: BTreeMap<String, Instant>,
 }
@@ -66,7 +64,7 @@ pub struct Look {
 impl Scanner {
     /// Of a root, nothing read yet.
     pub fn new(root: Root) -> Self {
-        Self { root, files: BTreeMap::new(), dangling: Vec::new(), restless: BTreeMap::new() }
+        Self { root, files: BTreeMap::new(), restless: BTreeMap::new() }
     }
 
     /// The files and what they say, in the order of their paths.
@@ -77,10 +75,8 @@ impl Scanner {
     /// Whether what the file at this path held must be kept in force, because it cannot be read now.
     pub fn shields(&self, path: &str) -> bool {
         self.files.get(path).is_some_and(|known| !known.content.errors.is_empty())
-            || path.match_indices('/').any(|(end, _)| {
-                let above = &path[..end];
-                self.files.contains_key(above) || self.dangling.iter().any(|link| link == above)
-            })
+            // A link in the place of a directory above it that cannot be followed.
+            || path.match_indices('/').any(|(end, _)| self.files.contains_key(&path[..end]))
     }
 
     /// Looks again.
@@ -92,7 +88,7 @@ impl Scanner {
                 return Look { trouble: Some(trouble), ..Look::default() };
             }
         };
-        let Listing { identity, files, hidden, dangling, incomplete } = listing;
+        let Listing { identity, files, hidden, incomplete } = listing;
         for (directory, name) in hidden {
             if let Err(error) = exchange::sweep(&directory, &name, LEFTOVER) {
                 tracing::debug!(%error, name, "a temporary file could not be removed");
@@ -104,7 +100,6 @@ impl Scanner {
         self.restless.retain(|path, _| files.contains_key(path));
         if complete {
             self.files.retain(|path, _| files.contains_key(path));
-            self.dangling = dangling;
         }
         for (path, found) in files {
             if self.files.get(&path).is_some_and(|known| known.found == found) {

@@ -45,7 +45,7 @@ impl Stamp {
     }
 }
 
-/// A spec file, or why what has the name of one cannot be read: the message, and what to do.
+/// A spec file, or why what is there cannot be read: the message, and what to do.
 pub type Found = Result<Stamp, (String, String)>;
 
 /// A listing of a root.
@@ -53,12 +53,10 @@ pub type Found = Result<Stamp, (String, String)>;
 pub struct Listing {
     /// Device and inode of the root.
     pub identity: String,
-    /// What has the name of a spec file, by its path below the root.
+    /// The spec files, and the links that cannot be followed, by their path below the root.
     pub files: BTreeMap<String, Found>,
     /// Hidden files, by directory and name: among them may be temporary files of ours.
     pub hidden: Vec<(PathBuf, String)>,
-    /// Links that lead nowhere now; what was below them may only be unmounted.
-    pub dangling: Vec<String>,
     /// Why the listing is not complete, if it is not.
     pub incomplete: Option<String>,
 }
@@ -134,11 +132,9 @@ impl Walk {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !is_link => return,
             Err(error) => {
-                if is_spec_file(&name) {
-                    let why = if is_link { "is a link that leads nowhere" } else { "cannot be looked at" };
-                    self.refuse(relative, format!("it {why}: {error}"), "repair it, or remove it");
-                } else if is_link {
-                    self.listing.dangling.push(relative);
+                if is_link {
+                    // What was below it may only be unmounted.
+                    self.refuse(relative, format!("it is a link that leads nowhere: {error}"), "repair it, or remove it");
                 } else {
                     self.incomplete(format!("{} cannot be looked at ({error})", path.display()));
                 }
@@ -146,7 +142,8 @@ impl Walk {
             }
         };
         let is_spec = metadata.is_file() && is_spec_file(&name);
-        if !is_spec && !(metadata.is_dir() && !skips_directory(&name)) {
+        let is_walked = metadata.is_dir() && !skips_directory(&name);
+        if !is_spec && !is_walked {
             return;
         }
         if is_link && !fs::canonicalize(&path).is_ok_and(|real| real.starts_with(&self.real)) {
@@ -209,9 +206,8 @@ mod tests {
         let good: Vec<_> = listing.files.iter().filter(|(_, found)| found.is_ok()).map(|(path, _)| path.as_str()).collect();
         assert_eq!(good, ["a.yaml", "alice/b.yml", "alice/web/c.yaml", "bob/b.yml", "bob/web/c.yaml", "d.yaml"]);
         let bad: Vec<_> = listing.files.iter().filter_map(|(path, found)| Some((path.as_str(), found.as_ref().err()?.0.as_str()))).collect();
-        assert_eq!(bad.iter().map(|(path, _)| *path).collect::<Vec<_>>(), ["alice/web/loop", "bob/web/loop", "n.yaml", "o.yaml", "out"]);
-        assert_eq!(listing.dangling, ["nothing"]);
-        assert!(bad[0].1.contains("lies in") && bad[2].1.contains("nowhere") && bad[3].1.contains("out of") && bad[4].1.contains("out of"));
+        assert_eq!(bad.iter().map(|(path, _)| *path).collect::<Vec<_>>(), ["alice/web/loop", "bob/web/loop", "n.yaml", "nothing", "o.yaml", "out"]);
+        assert!(bad[0].1.contains("lies in") && bad[2].1.contains("nowhere") && bad[4].1.contains("out of") && bad[5].1.contains("out of"));
     }
 
     #[test]
