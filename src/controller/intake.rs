@@ -293,6 +293,7 @@ impl Controller {
                 continue;
             }
             self.parts.ledger.set_setting(&prune_setting(&source), None).await?;
+            self.parts.sources.iter().filter(|known| known.name() == source).for_each(|known| known.accept());
             let held: Vec<ObjectRef> = {
                 let store = self.store();
                 let blocked = |key: &ObjectRef| store.objects.get(key).and_then(|e| e.hold.as_ref()).is_some_and(|c| c.type_ == ConditionType::PruneBlocked);

@@ -69,7 +69,8 @@ impl Controller {
             tokio::select! { biased;
                 () = stop.cancelled() => break,
                 Some((source, event)) = sources.recv() => {
-                    let listed = event == crate::source::SourceEvent::InitDone;
+                    // Trouble after the listing puts the decision off until it is over.
+                    let listed = matches!(event, crate::source::SourceEvent::InitDone | crate::source::SourceEvent::Healthy);
                     self.intake(&source, event).await?;
                     if listed {
                         self.decide_later(source);

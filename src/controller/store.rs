@@ -121,7 +121,9 @@ impl Store {
     /// Whether the documents of a file, or of the whole source, may be missing without being gone.
     pub fn is_shielded(&self, source: &str, origin: &Origin) -> bool {
         let Some(state) = self.sources.get(source) else { return true };
-        state.unhealthy.is_some() || state.invalid.keys().any(|invalid| invalid.path == origin.path)
+        // What cannot be used is the file itself, or a directory above it.
+        let covers = |invalid: &Origin| origin.path.strip_prefix(&invalid.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        state.unhealthy.is_some() || state.invalid.keys().any(covers)
     }
 }
 
