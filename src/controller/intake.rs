@@ -71,15 +71,23 @@ impl Controller {
                     state.listed = true;
                     state.unhealthy = None;
                 }
-                let identity = self.parts.sources.iter().find(|s| s.name() == source).and_then(|s| s.identity());
-                self.parts.ledger.set_setting(&root_setting(source), identity.as_deref()).await?;
+                self.remember_root(source).await?;
             }
             SourceEvent::Gone(gone) => self.gone(source, gone).await?,
             SourceEvent::Invalid { origin, shields, errors } => self.invalid(source, origin, shields, &errors).await,
             SourceEvent::Unhealthy(why) => self.source_health(source, Some(why)).await,
-            SourceEvent::Healthy => self.source_health(source, None).await,
+            SourceEvent::Healthy => {
+                self.source_health(source, None).await;
+                self.remember_root(source).await?;
+            }
         }
         Ok(())
+    }
+
+    /// Keeps what tells the source's place from another, for the next run.
+    async fn remember_root(&self, source: &str) -> Result<(), LedgerError> {
+        let identity = self.parts.sources.iter().find(|known| known.name() == source).and_then(|known| known.identity());
+        self.parts.ledger.set_setting(&root_setting(source), identity.as_deref()).await
     }
 
     async fn apply(&self, item: Item) -> Result<(), LedgerError> {

@@ -63,7 +63,7 @@ pub enum SourceEvent {
     },
     /// The whole source cannot be trusted now; nothing of it may be deleted. The text says why and what to do.
     Unhealthy(String),
-    /// It can be trusted again.
+    /// It can be trusted again; its identity may be another one.
     Healthy,
 }
 
@@ -110,7 +110,7 @@ pub trait SpecSource: Send + Sync {
     fn events(&self) -> BoxStream<'static, SourceEvent>;
     /// Looks again now (a timer, or a command).
     fn rescan(&self);
-    /// What tells this place from another under the same name (a directory's device and inode), once it was listed; to be remembered for the
+    /// What tells this place from another under the same name (a directory's file system and inode), once it was listed; to be remembered for the
     /// next run.
     fn identity(&self) -> Option<String>;
     /// A person has confirmed that what the source shows now is meant, even where it is not what it was (another directory in its place).

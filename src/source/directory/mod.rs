@@ -47,7 +47,7 @@ pub struct Options {
     pub settle: Duration,
     /// How often it is looked at without a hint.
     pub resync: Duration,
-    /// The [`DirectorySource::root_identity`] of an earlier run, so that another directory in the place of the root is noticed.
+    /// The [`SpecSource::identity`] of an earlier run, so that another directory in the place of the root is noticed.
     pub remembered: Option<String>,
 }
 
@@ -95,11 +95,6 @@ impl DirectorySource {
         &self.shared.root
     }
 
-    /// Device and inode of the root that is trusted; `None` before the first listing. To be remembered for the next run.
-    pub fn root_identity(&self) -> Option<String> {
-        self.shared.state().trusted.clone()
-    }
-
     /// Whether writing into the files of this root changes files that git tracks. Asks git; blocks.
     pub fn is_tracked_by_git(&self) -> bool {
         git::tracks(&self.shared.root.path)
@@ -121,8 +116,9 @@ impl SpecSource for DirectorySource {
         self.shared.hint();
     }
 
+    /// File system and inode of the root that is trusted.
     fn identity(&self) -> Option<String> {
-        self.root_identity()
+        self.shared.state().trusted.clone()
     }
 
     fn holds(&self, object: &ObjectRef, origin: &Origin) -> bool {
@@ -244,6 +240,7 @@ impl Watcher {
         let now = Instant::now();
         let news = self.teller.news(scanner, first, now);
         self.shared.state().held = self.teller.held();
+        let before = self.shared.state().trusted.clone();
         let trouble = self.diagnose(look, first);
         // What was missed in trouble, or in the look that ends it, was not missed yet.
         if trouble.is_some() || self.trouble.is_some() {
@@ -257,7 +254,10 @@ impl Watcher {
             self.say(event).await?;
         }
         if is_well {
-            // Trusted again only with all that it says.
+            // Trusted again only with all that it says. Another root that is trusted at once is one that can be trusted again.
+            if self.trouble.is_none() && !first && before != self.shared.state().trusted {
+                self.say(SourceEvent::Healthy).await?;
+            }
             self.judge(None).await?;
             if !(first || look.restless)
                 && let Some(gone) = self.teller.gone(self.shared.options.settle, now)

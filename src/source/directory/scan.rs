@@ -51,7 +51,7 @@ pub struct Scanner {
 /// One look at a root.
 #[derive(Debug, Default)]
 pub struct Look {
-    /// Device and inode of the root, if there is one.
+    /// File system and inode of the root, if there is one.
     pub identity: Option<String>,
     /// Why what was seen is not all: then what was not seen is kept as it was.
     pub trouble: Option<String>,

@@ -136,7 +136,7 @@ async fn it_lists_in_the_order_of_paths_and_says_what_is_wrong() {
     assert!(errors[0].contains("specs/alice/bad.yaml:"), "{errors:?}");
     assert!(rig.source.holds(&workspace("alice", "c"), &rig.origin("alice/two.yaml", 1)));
     assert!(!rig.source.holds(&workspace("alice", "c"), &rig.origin("alice/two.yaml", 0)));
-    assert_eq!(rig.source.root_identity(), walk::identity(&rig.root).ok());
+    assert_eq!(rig.source.identity(), walk::identity(&rig.root).ok());
 }
 
 /// Saves a text.
@@ -249,7 +249,7 @@ async fn a_root_that_is_away_deletes_nothing() {
     assert!(unhealthy(&why).unwrap().contains("exchanged"), "{why:?}");
     rig.write("alice/b.yaml", &spec("b", "x"));
     assert_eq!(brief(&[rig.next().await]), ["apply alice/b.yaml#0"], "its documents count");
-    assert_ne!(rig.source.root_identity(), walk::identity(&rig.root).ok());
+    assert_ne!(rig.source.identity(), walk::identity(&rig.root).ok());
     fs::rename(&rig.root, rig.outer.path().join("other")).unwrap();
     fs::rename(&away, &rig.root).unwrap();
     let events = rig.until(|event| gone(event).is_some()).await;
@@ -268,7 +268,15 @@ async fn another_root_is_trusted_when_it_is_accepted_or_has_everything() {
     rig.until(|event| unhealthy(event).is_some_and(|why| why.contains("exchanged"))).await;
     rig.write("alice/a.yaml", &spec("a", "x"));
     assert_eq!(brief(&[rig.next().await]), ["healthy"]);
-    assert_eq!(rig.source.root_identity(), walk::identity(&rig.root).ok());
+    assert_eq!(rig.source.identity(), walk::identity(&rig.root).ok());
+    // A copy that is complete at first sight.
+    fs::create_dir_all(rig.outer.path().join("copy/alice")).unwrap();
+    fs::write(rig.outer.path().join("copy/alice/a.yaml"), spec("a", "x")).unwrap();
+    let exchange = rustix::fs::RenameFlags::EXCHANGE;
+    rustix::fs::renameat_with(rustix::fs::CWD, rig.outer.path().join("copy"), rustix::fs::CWD, &rig.root, exchange).unwrap();
+    rig.source.rescan();
+    assert_eq!(brief(&[rig.next().await]), ["healthy"]);
+    assert_eq!(rig.source.identity(), walk::identity(&rig.root).ok());
     again(&rig);
     rig.source.rescan();
     rig.until(|event| unhealthy(event).is_some_and(|why| why.contains("exchanged"))).await;
@@ -286,7 +294,7 @@ async fn a_root_that_was_exchanged_while_nobody_looked_is_noticed() {
     rig.source.rescan();
     rig.write("b.yaml", &spec("b", "x"));
     assert_eq!(brief(&[rig.next().await]), ["apply b.yaml#0"], "it is not trusted by itself");
-    assert_eq!(rig.source.root_identity().as_deref(), Some("1:1"));
+    assert_eq!(rig.source.identity().as_deref(), Some("1:1"));
     rig.source.accept();
     assert_eq!(brief(&[rig.next().await, rig.next().await]), ["healthy", "done"]);
 }

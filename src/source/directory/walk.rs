@@ -51,7 +51,7 @@ pub type Found = Result<Stamp, (String, String)>;
 /// A listing of a root.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// Device and inode of the root.
+    /// File system and inode of the root.
     pub identity: String,
     /// The spec files, and the links that cannot be followed, by their path below the root.
     pub files: BTreeMap<String, Found>,
@@ -61,13 +61,17 @@ pub struct Listing {
     pub incomplete: Option<String>,
 }
 
-/// Device and inode of a directory.
+/// File system and inode of a directory. The id of the file system outlives a reboot, where the number of its device need not.
 pub fn identity(root: &Path) -> io::Result<String> {
     let metadata = fs::metadata(root)?;
     if !metadata.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());
     }
-    Ok(format!("{}:{}", metadata.dev(), metadata.ino()))
+    let system = match rustix::fs::statvfs(root)?.f_fsid {
+        0 => metadata.dev(),
+        id => id,
+    };
+    Ok(format!("{system:x}:{}", metadata.ino()))
 }
 
 /// Lists a root. An error: there is no root that could be listed.
