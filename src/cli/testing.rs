@@ -231,6 +231,10 @@ impl SpecSource for Recorder {
         };
         Box::pin(futures::future::ready(answer))
     }
+    fn identity(&self) -> Option<String> {
+        None
+    }
+
     fn holds(&self, _: &ObjectRef, _: &Origin) -> bool {
         true
     }
