@@ -11,6 +11,8 @@ use crate::http::control::ControlError;
 pub const DONE: u8 = 0;
 /// An error, wrong usage, not found, out of time.
 pub const ERROR: u8 = 1;
+/// `plan` found something to do.
+pub const CHANGES: u8 = 2;
 /// The operator or the engine does not answer.
 pub const UNREACHABLE: u8 = 3;
 /// Interrupted by the user.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dockmaster::cli::args::{PlanArgs, RunArgs, TextOrJson};
-use dockmaster::cli::{Access, Context, Failure, out};
-use dockmaster::config::RunSettings;
+use dockmaster::cli::args::{Global, PlanArgs, TextOrJson};
+use dockmaster::cli::{Access, Adapters, Context, Failure, out};
+use dockmaster::config::{RUN_SETTING, RunSettings};
 use dockmaster::controller::dry::Listing;
 use dockmaster::controller::{Clock, Controller, Parts, Permission};
 use dockmaster::planner::{Plan, print};
@@ -26,7 +26,7 @@ use super::host::{FixedClock, SystemClock, SystemHost};
 /// Plans, prints, and says by the exit code whether there is anything to do.
 pub async fn plan(context: &mut Context<'_>, arguments: &PlanArgs) -> Result<u8, Failure> {
     let at = arguments.at.as_deref().map(|text| instant(text, context.now)).transpose()?;
-    let (ledger, settings) = known(context).await?;
+    let (ledger, settings) = known(context.adapters, &context.state_dir.clone(), &context.global.clone()).await?;
     let (settings, chosen) = choose(settings, &arguments.paths)?;
     let now = planned(&settings, ledger.clone(), &chosen, Arc::new(SystemClock)).await?;
     let plans = match at {
@@ -72,15 +72,18 @@ fn instant(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
 }
 
 /// What the last `run` left: its ledger and settings; without one, an empty ledger and the defaults.
-async fn known(context: &Context<'_>) -> Result<(Arc<dyn Ledger>, RunSettings), Failure> {
-    match context.ledger(Access::Read).await {
-        Ok(ledger) => {
-            let settings = context.settings(ledger.as_ref()).await?;
-            Ok((ledger, settings))
-        }
-        Err(_) => {
-            let settings = RunArgs::default_settings(&context.global)?;
-            Ok((Arc::new(MemoryLedger::default()), settings))
+async fn known(adapters: &dyn Adapters, state_dir: &Path, global: &Global) -> Result<(Arc<dyn Ledger>, RunSettings), Failure> {
+    let ledger = adapters.ledger(state_dir, Access::Read).await.ok();
+    let text = match &ledger {
+        Some(ledger) => ledger.setting(RUN_SETTING).await?,
+        None => None,
+    };
+    match (ledger, text) {
+        (Some(ledger), Some(text)) => Ok((ledger, serde_json::from_str(&text)?)),
+        (ledger, _) => {
+            let mut settings = dockmaster::cli::args::default_run().settings(global)?;
+            settings.roots.retain(|root| root.path.is_dir());
+            Ok((ledger.unwrap_or_else(|| Arc::new(MemoryLedger::default())), settings))
         }
     }
 }

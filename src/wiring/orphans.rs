@@ -64,7 +64,9 @@ fn orphaned(world: &World, records: &BTreeMap<ObjectRef, Record>) -> Vec<Found> 
         found.push(Found { orphan, operations });
     }
     for network in world.networks.values() {
-        let Some(owner) = network.owner.as_ref().filter(|owner| owner.object.kind != Kind::Namespace && !known(&owner.object, owner.uid.as_ref())) else { continue };
+        let Some(owner) = network.owner.as_ref().filter(|owner| owner.object.kind != Kind::Namespace && !known(&owner.object, owner.uid.as_ref())) else {
+            continue;
+        };
         let orphan = Orphan {
             type_: "network",
             name: network.name.clone(),
