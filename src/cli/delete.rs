@@ -91,7 +91,7 @@ pub async fn undelete(context: &mut Context<'_>, arguments: &NamesArgs) -> Resul
     let editor = Editor::open(context).await?;
     for object in &objects {
         let (record, _) = buried(&editor, object)?;
-        let origin = editor.edit(context, object, Some(&record.origin), Edit::Put(record.text.clone())).await?;
+        let origin = editor.edit(context, object, Some(&record.origin), Edit::PutBack(record.text.clone())).await?;
         editor.ledger.set_setting(&deleted_setting(object), None).await?;
         context.out.line(format_args!("{} written back to {origin}", object.short()))?;
     }

@@ -48,7 +48,8 @@ impl Editor {
             None => self.settings.roots.first().ok_or_else(|| Failure::new("the last `run` watched no directory; nothing can be written"))?,
         };
         let source = context.adapters.source(root)?;
-        let news = if self.running { Some(context.client().watch(&WatchFilter::of(object)).await?) } else { None };
+        // What is removed takes its time to go; `wait --for delete` waits for it.
+        let news = if self.running && edit != Edit::Remove { Some(context.client().watch(&WatchFilter::of(object)).await?) } else { None };
         let before =
             self.views.iter().find(|view| view.object() == object && view.record.tombstone.is_none()).map_or(0, |view| view.record.admission.generation);
         let by_hand = by_hand(&edit);
@@ -59,8 +60,8 @@ impl Editor {
                 Failure { code, message: format!("{message}; make the change by hand: {by_hand}") }
             }
         })?;
+        self.nudge(context, None).await?;
         if let Some(mut news) = news {
-            context.client().nudge(None).await?;
             let read = async {
                 while let Some(Ok(item)) = news.next().await {
                     match item {
@@ -103,6 +104,6 @@ fn by_hand(edit: &Edit) -> String {
         Edit::Set { path, value: Some(value) } => format!("set {} to {value}", path.join(".")),
         Edit::Set { path, value: None } => format!("remove {}", path.join(".")),
         Edit::Remove => "remove the document".to_owned(),
-        Edit::Put(text) => format!("write\n\n{text}"),
+        Edit::Put(text) | Edit::PutBack(text) => format!("write\n\n{text}"),
     }
 }

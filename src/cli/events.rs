@@ -97,7 +97,7 @@ pub async fn run(context: &mut Context<'_>, arguments: &EventsArgs) -> Result<()
             WatchItem::Event { .. } | WatchItem::Status { .. } | WatchItem::Deleted { .. } | WatchItem::Synced => {}
         }
     }
-    Err(Failure::unreachable("the operator ended"))
+    Err(Failure::unreachable("the operator ended, or told more than could be printed; watch again"))
 }
 
 /// More than the ledger keeps.

@@ -177,7 +177,7 @@ async fn watch(context: &mut Context<'_>, arguments: &GetArgs, wanted: &Wanted, 
             WatchItem::Status { .. } | WatchItem::Event { .. } => {}
         }
     }
-    Err(Failure::unreachable("the operator ended"))
+    Err(Failure::unreachable("the operator ended, or told more than could be printed; watch again"))
 }
 
 /// The object's record of this moment.

@@ -218,6 +218,7 @@ impl SpecSource for Recorder {
             Edit::Set { path, value: None } => format!("{} removed", path.join(".")),
             Edit::Remove => "removed".to_owned(),
             Edit::Put(text) => format!("put {text:?}"),
+            Edit::PutBack(text) => format!("put back {text:?}"),
         };
         let answer = match &self.refuse {
             Some(SourceError::Refused(why)) => Err(SourceError::Refused(why.clone())),
@@ -234,7 +235,6 @@ impl SpecSource for Recorder {
     fn identity(&self) -> Option<String> {
         None
     }
-
     fn holds(&self, _: &ObjectRef, _: &Origin) -> bool {
         true
     }

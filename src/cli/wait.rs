@@ -4,13 +4,14 @@ use clap::Args;
 use futures::StreamExt;
 
 use super::args::NamesArgs;
+use super::objects::all;
 use super::out::Failure;
 use super::{Access, Context, names};
-use crate::cli::objects::all;
 use crate::http::control::{WatchFilter, WatchItem};
 use crate::resource::quantity::Duration;
 use crate::resource::status::Phase;
 use crate::resource::{ConditionType, ObjectRef, Status, Truth};
+use crate::state::Ledger;
 
 /// `wait`.
 #[derive(Clone, Debug, Args)]
@@ -95,54 +96,52 @@ pub async fn run(context: &mut Context<'_>, arguments: &WaitArgs) -> Result<(), 
         let mut seen = None;
         match tokio::time::timeout_at(end, one(context, object, &goal, &mut seen)).await {
             Ok(met) => met?,
-            Err(_) => return Err(late(context, &*ledger, arguments, object, seen).await?),
+            Err(_) => return Err(late(&*ledger, arguments, object, seen).await?),
         }
         context.out.line(format_args!("{} {}", object.short(), arguments.what.trim_start_matches("condition=").trim_start_matches("phase=")))?;
     }
     Ok(())
 }
 
+/// Follows one object until it is there. A stream ends with the operator, and also when its reader fell behind: it is asked for again.
 async fn one(context: &mut Context<'_>, object: &ObjectRef, goal: &Goal, seen: &mut Option<Status>) -> Result<(), Failure> {
-    let mut stream = context.client().watch(&WatchFilter::of(object)).await?;
-    let mut exists = false;
-    while let Some(item) = stream.next().await {
-        match item? {
-            WatchItem::Status { object: of, generation, status } if of == *object => {
-                exists = true;
-                let Ok(status) = serde_json::from_value::<Status>(status) else { continue };
-                let met = status.observed_generation >= generation && goal.is_met(&status);
-                *seen = Some(status);
-                if met {
-                    return Ok(());
+    let mut told = false;
+    while context.operator().await?.is_some() {
+        let mut stream = context.client().watch(&WatchFilter::of(object)).await?;
+        *seen = None;
+        let mut exists = false;
+        // A line that was cut off is the end of the stream, too.
+        while let Some(Ok(item)) = stream.next().await {
+            match item {
+                WatchItem::Status { object: of, generation, status } if of == *object => {
+                    exists = true;
+                    let Ok(status) = serde_json::from_value::<Status>(status) else { continue };
+                    let met = status.observed_generation >= generation && goal.is_met(&status);
+                    *seen = Some(status);
+                    if met {
+                        return Ok(());
+                    }
                 }
-            }
-            WatchItem::Deleted { object: of } if of == *object => {
-                exists = false;
-                *seen = None;
-                if *goal == Goal::Delete {
-                    return Ok(());
+                WatchItem::Deleted { object: of } if of == *object => {
+                    (exists, *seen) = (false, None);
+                    if *goal == Goal::Delete {
+                        return Ok(());
+                    }
                 }
-            }
-            WatchItem::Synced if !exists => {
-                if *goal == Goal::Delete {
-                    return Ok(());
+                WatchItem::Synced if !exists && *goal == Goal::Delete => return Ok(()),
+                WatchItem::Synced if !exists && !told => {
+                    context.out.note(format_args!("{} does not exist yet; waiting for it", object.short()))?;
+                    told = true;
                 }
-                context.out.note(format_args!("{} does not exist yet; waiting for it", object.short()))?;
+                WatchItem::Status { .. } | WatchItem::Deleted { .. } | WatchItem::Event { .. } | WatchItem::Synced => {}
             }
-            WatchItem::Status { .. } | WatchItem::Deleted { .. } | WatchItem::Event { .. } | WatchItem::Synced => {}
         }
     }
     Err(Failure::unreachable("the operator ended"))
 }
 
 /// The time is over: what was seen last, and where to look.
-async fn late(
-    context: &Context<'_>,
-    ledger: &dyn crate::state::Ledger,
-    arguments: &WaitArgs,
-    object: &ObjectRef,
-    seen: Option<Status>,
-) -> Result<Failure, Failure> {
+async fn late(ledger: &dyn Ledger, arguments: &WaitArgs, object: &ObjectRef, seen: Option<Status>) -> Result<Failure, Failure> {
     let start = format!("{} after {}, {}", arguments.what, arguments.timeout, object.short());
     let Some(status) = seen else {
         let views = all(ledger).await?;
@@ -153,7 +152,6 @@ async fn late(
         return Ok(Failure::new(format!("not {start} does not exist: {}", names::not_found(object, living))));
     };
     let ready = status.condition(ConditionType::Ready).map(|ready| format!(", Ready={} ({}): {}", ready.status.as_str(), ready.reason, ready.message));
-    let _ = context;
     Ok(Failure::new(format!("not {start} is {}{}; `dockmaster why {object}` says more", status.phase, ready.unwrap_or_default())))
 }
 

@@ -81,6 +81,8 @@ pub enum Edit {
     Remove,
     /// Puts a whole document in its place, or at a new one; comments of the old go.
     Put(String),
+    /// Puts a whole document back into the file it was removed from, behind what is there now; the file is made again where it is gone.
+    PutBack(String),
 }
 
 /// A source failed.

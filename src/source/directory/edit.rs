@@ -18,18 +18,19 @@ pub async fn edit(root: &Root, object: &ObjectRef, at: Option<&Origin>, edit: Ed
     let origin = match (at, &edit) {
         (Some(at), _) => at.clone(),
         (None, Edit::Put(_)) => Origin { source: root.name.clone(), path: new_path(root, object), document: 0 },
-        (None, Edit::Set { .. } | Edit::Remove) => return Err(SourceError::Refused(format!("{object} is in no file of {}", root.name))),
+        (None, Edit::Set { .. } | Edit::Remove | Edit::PutBack(_)) => return Err(SourceError::Refused(format!("{object} is in no file of {}", root.name))),
     };
-    if let Edit::Put(text) = &edit
+    if let Edit::Put(text) | Edit::PutBack(text) = &edit
         && !documents(text).iter().any(|piece| piece.value.as_ref().and_then(|value| root.identify(&origin.path, value)).as_ref() == Some(object))
     {
         return Err(SourceError::Refused(format!("the document for {origin} does not declare {object}; its kind, name and namespace must be these")));
     }
     let by_hand = by_hand(&origin, &edit);
-    let path = place(root, &origin, at.is_none()).map_err(|failure| explain(&origin, &by_hand, failure))?;
+    let is_new = at.is_none() || matches!(edit, Edit::PutBack(_));
+    let path = place(root, &origin, is_new).map_err(|failure| explain(&origin, &by_hand, failure))?;
     let position = Arc::new(AtomicU32::new(origin.document));
     let is_removal = edit == Edit::Remove;
-    let (maker, written) = (Maker { root: root.clone(), object: object.clone(), origin: origin.clone(), edit, is_new: at.is_none() }, position.clone());
+    let (maker, written) = (Maker { root: root.clone(), object: object.clone(), origin: origin.clone(), edit, is_new }, position.clone());
     let make = move |text: Option<&str>| {
         let (new, document) = maker.make(text)?;
         written.store(document, Ordering::Relaxed);
@@ -80,11 +81,13 @@ impl Maker {
         let found = self.root.locate(&self.origin.path, text, &self.object, self.origin.document);
         let moved = || SourceError::Refused(format!("{} is not in {} any more; try again", self.object, self.origin));
         match (&self.edit, found) {
-            (Edit::Put(document), Some(index)) => Ok((New::Text(put_document(text, index, document)?), index)),
-            (Edit::Put(document), None) if self.is_new => append_document(text, document).map(|(text, index)| (New::Text(text), index)),
+            (Edit::Put(document) | Edit::PutBack(document), Some(index)) => Ok((New::Text(put_document(text, index, document)?), index)),
+            (Edit::Put(document) | Edit::PutBack(document), None) if self.is_new => {
+                append_document(text, document).map(|(text, index)| (New::Text(text), index))
+            }
             (Edit::Set { path, value }, Some(index)) => Ok((New::Text(set_value(text, index, path, value.as_ref())?), index)),
             (Edit::Remove, Some(index)) => Ok((remove_document(text, index)?.map_or(New::Nothing, New::Text), index)),
-            (Edit::Put(_) | Edit::Set { .. } | Edit::Remove, None) => Err(moved()),
+            (Edit::Put(_) | Edit::PutBack(_) | Edit::Set { .. } | Edit::Remove, None) => Err(moved()),
         }
     }
 }
@@ -95,7 +98,7 @@ fn by_hand(origin: &Origin, edit: &Edit) -> String {
         Edit::Set { path, value: Some(value) } => format!("set `{}` to `{value}` in {origin}", path.join(".")),
         Edit::Set { path, value: None } => format!("remove `{}` from {origin}", path.join(".")),
         Edit::Remove => format!("delete {origin}"),
-        Edit::Put(text) => format!("put this into {origin}:\n\n{text}"),
+        Edit::Put(text) | Edit::PutBack(text) => format!("put this into {origin}:\n\n{text}"),
     }
 }
 

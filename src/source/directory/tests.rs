@@ -428,6 +428,13 @@ async fn edits_change_one_document() {
     rig.source.edit(&b, Some(&rig.origin("bob/b.yaml", 0)), Edit::Remove).await.unwrap();
     assert!(!rig.root.join("bob/b.yaml").exists() && !rig.root.join("bob/b.yaml.status.yaml").exists());
 
+    let gone = rig.origin("alice/c.yaml", 0);
+    assert_eq!(rig.source.edit(&workspace("alice", "other"), Some(&gone), Edit::PutBack(spec("other", "x"))).await.unwrap(), rig.origin("alice/c.yaml", 1));
+    assert!(read(&rig, "alice/c.yaml").contains("image: y") && read(&rig, "alice/c.yaml").contains("other"), "behind what is there");
+    assert_eq!(rig.source.edit(&b, Some(&rig.origin("bob/b.yaml", 0)), Edit::PutBack(spec("b", "x"))).await.unwrap(), rig.origin("bob/b.yaml", 0));
+    assert_eq!(read(&rig, "bob/b.yaml"), spec("b", "x"), "made again");
+    rig.source.edit(&b, Some(&rig.origin("bob/b.yaml", 0)), Edit::Remove).await.unwrap();
+
     let refusal = |result: Result<Origin, SourceError>| result.unwrap_err().to_string();
     assert!(refusal(rig.source.edit(&b, Some(&rig.origin("bob/b.yaml", 0)), Edit::Remove).await).contains("not in"));
     assert!(refusal(rig.source.edit(&b, None, Edit::Put(spec("a", "x"))).await).contains("does not declare"));
