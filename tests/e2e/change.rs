@@ -1,0 +1,1 @@
+//! A changed spec becomes the smallest change.

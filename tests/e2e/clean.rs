@@ -1,0 +1,1 @@
+//! A spec that disappears, its tombstone, and its return.

@@ -1,0 +1,1 @@
+//! The operator killed at any point always ends right.

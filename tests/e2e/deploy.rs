@@ -1,0 +1,1 @@
+//! What deployment asks of the engine.

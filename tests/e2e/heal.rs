@@ -1,0 +1,1 @@
+//! What people and accidents do to containers, networks and volumes is mended.

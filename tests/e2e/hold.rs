@@ -1,0 +1,1 @@
+//! What is not a deletion.

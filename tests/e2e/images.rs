@@ -1,0 +1,1 @@
+//! Images: pulled, with credentials, tags that move.

@@ -1,0 +1,28 @@
+//! The whole program as its user meets it: the built binary, files, a real engine.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "in a test a surprise is to be loud")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod change;
+mod clean;
+mod converge;
+mod crash;
+mod demo;
+mod deploy;
+mod engine;
+mod heal;
+mod hold;
+mod hooks;
+mod images;
+mod lost;
+mod operator;
+mod plan;
+mod ports;
+mod preview;
+mod report;
+mod services;
+mod stop;
+mod tenant;
+mod writer;

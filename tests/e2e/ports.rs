@@ -1,0 +1,1 @@
+//! Ports: leased, sticky, probed, exhausted.

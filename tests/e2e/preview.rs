@@ -1,0 +1,1 @@
+//! Previews: copied, expiring, gone.

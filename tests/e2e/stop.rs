@@ -1,0 +1,1 @@
+//! Idle, lifetime, hours, start and extend.

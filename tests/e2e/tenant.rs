@@ -1,0 +1,1 @@
+//! Tenants: defaults, quotas, policy.

@@ -1,0 +1,1 @@
+//! One writer per engine and installation.
