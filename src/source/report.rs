@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::Item;
+use super::directory::walk;
 use super::parse::{Parsed, parse_bytes};
 use super::render::{Problem, Severity};
-use super::select::{FileContext, MAX_FILE_BYTES, NamespaceRule, is_spec_file, skips_directory};
+use super::select::{FileContext, MAX_FILE_BYTES, NamespaceRule};
 use crate::resource::ObjectRef;
 
 /// What was found in the paths.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// The files that were read, each once.
+    /// The files that were read, each once, though it is named twice.
     pub files: BTreeSet<PathBuf>,
     /// The good documents.
     pub items: Vec<Item>,
@@ -37,7 +38,7 @@ pub fn validate_paths(paths: &[PathBuf]) -> Report {
         let shown = path.display().to_string();
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         if path.is_dir() {
-            directory(&mut report, &shown, &absolute, "");
+            directory(&mut report, &shown, &absolute);
         } else {
             let name = absolute.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
             let directory = absolute.parent().map_or_else(|| absolute.clone(), Path::to_owned);
@@ -51,31 +52,26 @@ pub fn validate_paths(paths: &[PathBuf]) -> Report {
     report
 }
 
-/// Reads the spec files of a directory and those below it, by name.
-fn directory(report: &mut Report, source: &str, root: &Path, below: &str) {
-    let here = root.join(below);
+/// Reads the spec files of a root, as the source of a directory finds them.
+fn directory(report: &mut Report, source: &str, root: &Path) {
     let context = |relative: &str| FileContext::new(source, root, relative, None);
-    let listing = std::fs::read_dir(&here).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
-    let mut entries = match listing {
-        Ok(entries) => entries,
-        Err(error) => return report.problems.push(unreadable(&context(below.trim_end_matches('/')), &error)),
+    let listing = match walk::list(root) {
+        Ok(listing) => listing,
+        Err(error) => return report.problems.push(unreadable(&context(""), &error)),
     };
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let relative = format!("{below}{name}");
-        // A link to a file is followed; one to a directory could lead in a circle.
-        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if is_directory && !skips_directory(&name) {
-            directory(report, source, root, &format!("{relative}/"));
-        } else if !is_directory && is_spec_file(&name) && !entry.path().is_dir() {
-            file(report, &entry.path(), &context(&relative));
+    for (relative, found) in listing.files {
+        match found {
+            Ok(_) => file(report, &root.join(&relative), &context(&relative)),
+            Err((message, help)) => report.problems.push(Problem::of_file(&context(&relative), message, help)),
         }
+    }
+    if let Some(why) = listing.incomplete {
+        report.problems.push(Problem::of_file(&context(""), format!("not all of it was read: {why}"), "see to that and try again"));
     }
 }
 
 fn file(report: &mut Report, path: &Path, context: &FileContext) {
-    if !report.files.insert(path.canonicalize().unwrap_or_else(|_| path.to_owned())) {
+    if !report.files.insert(path.to_owned()) {
         return;
     }
     match bytes(path) {
@@ -154,7 +150,8 @@ mod tests {
             told(&report, root.path()),
             [
                 "ROOT/alice/shop.yaml:3:18: workspace/shop -n alice is declared already, in ROOT/alice/deep/again.yml:6",
-                "ROOT/bob/broken.yaml:1:1: cannot be read: No such file or directory (os error 2)",
+                "ROOT/bob/broken.yaml:1:1: it is a link that leads nowhere: No such file or directory (os error 2)",
+                "ROOT/bob/circle:1:1: it is a link to a directory that it lies in",
                 "ROOT/bob/foreign.yaml:1:13: warning: apiVersion `v1` is not dockmaster's; the document is skipped",
                 "ROOT/bob/long.yaml:1:1: the file is longer than 256 KiB",
                 "ROOT/bob/tenant.yaml:2:7: a Tenant belongs to no namespace, but this file belongs to namespace `bob`",

@@ -10,7 +10,7 @@ pub mod git;
 pub mod root;
 mod scan;
 mod tell;
-mod walk;
+pub(super) mod walk;
 mod watch;
 
 use std::collections::BTreeSet;
