@@ -375,8 +375,15 @@ impl World {
         self.names.get(name).and_then(|id| self.containers.get(id))
     }
 
-    /// The id of an image, by reference (`:latest` implied) or id.
+    /// The id of an image, by reference (`:latest` implied, and beside a digest the tag says nothing) or id.
     pub fn image(&self, reference: &str) -> Option<&String> {
+        if let Some((tagged, digest)) = reference.split_once('@') {
+            let name = match tagged.rsplit_once(':') {
+                Some((name, tag)) if !tag.contains('/') => name,
+                Some(_) | None => tagged,
+            };
+            return self.images.get(&format!("{name}@{digest}"));
+        }
         self.images.get(reference).or_else(|| self.images.get(&format!("{reference}:latest")))
     }
 }

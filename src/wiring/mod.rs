@@ -12,9 +12,9 @@ use std::sync::Arc;
 use dockmaster::cli::args::{DoctorArgs, PlanArgs, RunArgs};
 use dockmaster::cli::{Access, Adapters, Context, Engine, Failure, Orphan};
 use dockmaster::config::RunSettings;
+use dockmaster::runtime::docker::DockerRuntime;
 use dockmaster::runtime::docker::connect::{self, Client};
 use dockmaster::runtime::docker::helper_image::HelperImage;
-use dockmaster::runtime::docker::{DockerRuntime, work::MakeHelper};
 use dockmaster::source::SpecSource;
 use dockmaster::source::directory::{DirectorySource, Options, Root};
 use dockmaster::state::Ledger;
@@ -83,10 +83,5 @@ pub async fn runtime(settings: &RunSettings) -> Result<DockerRuntime, Failure> {
 
 /// The same over a connection that exists.
 pub fn runtime_on(client: Client, settings: &RunSettings) -> DockerRuntime {
-    let image = helper_image(settings);
-    let make: MakeHelper = Arc::new(move |client| {
-        let image = image.clone();
-        Box::pin(async move { image.ensure(&client).await.map(drop).map_err(|error| error.to_string()) })
-    });
-    DockerRuntime::new(client, &settings.installation, make)
+    DockerRuntime::new(client, &settings.installation, helper_image(settings))
 }

@@ -11,7 +11,7 @@ use dockmaster::resource::{Bytes, Cpu, Uid, quantity};
 use dockmaster::runtime::console::ExecOptions;
 use dockmaster::runtime::{ContainerRuntime, Outcome, Refusal};
 
-use crate::fixture::{Fixture, SOON, attachment, is_transient, mount, refusal, subnet, words};
+use crate::fixture::{Fixture, SOON, adapter, attachment, is_transient, mount, refusal, subnet, words};
 use crate::support::{self, until};
 
 fn free_port() -> u16 {
@@ -148,6 +148,27 @@ async fn a_creation_may_be_repeated_and_finishes_what_an_earlier_one_began() {
     let mut reborn = whole;
     reborn.labels.insert("dockmaster.uid".into(), uuid::Uuid::now_v7().to_string());
     assert!(is_transient(&f.try_create(reborn).await), "an earlier life under the name");
+}
+
+#[tokio::test]
+async fn a_creation_that_cannot_be_finished_leaves_nothing_under_the_name() {
+    let mut f = Fixture::new().await;
+    let first = f.ensure_network("alice", &subnet()).await.unwrap();
+    let second = f.ensure_network("bob", &subnet()).await.unwrap();
+    // The engine refuses the second network: here because it is the host's.
+    let docker = f.docker().clone().with_request_modifier(|mut request| {
+        if request.uri().path().ends_with("/connect") {
+            let refused = request.uri().to_string().replacen(request.uri().path(), "/networks/host/connect", 1);
+            *request.uri_mut() = refused.parse().unwrap();
+        }
+        request
+    });
+    f.sandbox.client.docker = docker;
+    f.runtime = adapter(&f.sandbox);
+    let mut spec = f.spec();
+    spec.networks = vec![attachment(&first, &[]), attachment(&second, &[])];
+    assert_eq!(refusal(f.try_create(spec).await), Refusal::Other);
+    assert!(f.world().await.container_named(&f.name()).is_none());
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! An adapter on a sandbox, and containers, networks and volumes as the operator would ask for them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use dockmaster::desired::{Attachment, ContainerSpec, ImageWant, Limits, MountSource, MountWant, Role, SecurityWant, naming};
@@ -11,6 +11,7 @@ use dockmaster::resource::quantity;
 use dockmaster::resource::workspace::RestartPolicy;
 use dockmaster::resource::{Bytes, Kind, ObjectRef, Uid};
 use dockmaster::runtime::docker::DockerRuntime;
+use dockmaster::runtime::docker::helper_image::HelperImage;
 use dockmaster::runtime::{ContainerRuntime, Error, Outcome, Refusal};
 use dockmaster::state::{Admission, Consent};
 
@@ -157,7 +158,8 @@ impl Fixture {
 
 /// Another adapter of the same installation.
 pub fn adapter(sandbox: &Sandbox) -> DockerRuntime {
-    DockerRuntime::new(sandbox.client.clone(), &sandbox.installation, Arc::new(|_| Box::pin(async { Err("no helper in this suite".to_owned()) })))
+    static HELPER: LazyLock<HelperImage> = LazyLock::new(|| HelperImage::from_executable(env!("CARGO_BIN_EXE_dockmaster").into()));
+    DockerRuntime::new(sandbox.client.clone(), &sandbox.installation, HELPER.clone())
 }
 
 pub fn words(words: &[&str]) -> Vec<String> {

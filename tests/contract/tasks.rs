@@ -58,6 +58,16 @@ async fn a_command_gives_its_code_and_the_end_of_its_output() {
 }
 
 #[tokio::test]
+async fn the_helper_image_is_made_and_then_seen() {
+    let f = Fixture::new().await;
+    assert_eq!(done(ended(&f, TaskKey::Helper, Task::Helper).await), TaskResult::Done);
+    let world = f.world().await;
+    let helper = world.helper.clone().expect("the helper image");
+    assert_eq!(world.images.get(&helper), Some(&helper));
+    assert_eq!(f.runtime.glimpse(&f.object()).await.unwrap().helper, Some(helper));
+}
+
+#[tokio::test]
 async fn a_sample_counts_what_is_sent_and_who_is_in_there() {
     for remote in [false, true] {
         let mut f = Fixture::new().await;
@@ -81,9 +91,11 @@ async fn a_sample_counts_what_is_sent_and_who_is_in_there() {
         let (before, execs) = sample().await;
         assert_eq!(execs, []);
         let send = "until dd if=/dev/zero bs=1000 count=30 2>/dev/null | nc -w 5 sink. 9; do true; done";
-        done(ended(&f, hook(&id), exec(send, 20)).await);
-        // The kernel may still be sending when the command has ended.
-        let sent = async || (sample().await.0 >= before + 30_000).then_some(());
+        // The sink may hang up early; what is sent adds up.
+        let sent = async || {
+            done(ended(&f, hook(&id), exec(send, 20)).await);
+            (sample().await.0 >= before + 30_000).then_some(())
+        };
         until("the bytes sent", SOON, sent).await;
 
         let open = async |argv: &[&str]| f.sandbox.client.exec(&id.0, ExecOptions { argv: words(argv), stdin: true, terminal: None }).await.unwrap();
@@ -158,7 +170,12 @@ async fn a_pull_uses_the_usual_logins_and_counts_its_failures() {
     std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
     let (key, task) = pull();
     assert_eq!(done(ended(&f, key.clone(), task).await), TaskResult::Done);
-    assert!(f.world().await.image(&reference).is_some());
+    let world = f.world().await;
+    let id = world.image(&reference).expect("the image");
+    // By its digest too, with a tag beside it or without.
+    let digested = world.images.iter().find(|(name, image)| *image == id && name.contains("/dev@")).expect("a digest").0.clone();
+    assert_eq!(world.image(&digested), Some(id));
+    assert_eq!(world.image(&digested.replace("/dev@", "/dev:1@")), Some(id));
     f.docker().remove_image(&reference, None::<RemoveImageOptions>, None).await.unwrap();
 
     let absent = format!("{}/dev:2", registry.host);

@@ -158,4 +158,25 @@ mod tests {
         let absent = connect(Some("unix:///nonexistent/docker.sock")).await;
         assert!(matches!(absent, Err(Error::Transient(ref message)) if message.contains("/nonexistent/docker.sock")), "{absent:?}");
     }
+
+    #[tokio::test]
+    async fn an_engine_that_is_too_old_is_refused_with_its_version() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("old.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let engine = tokio::spawn(async move {
+            while let Ok((mut caller, _)) = listener.accept().await {
+                let mut request = [0; 4096];
+                let _read = caller.read(&mut request).await.unwrap();
+                let body = r#"{"Version": "19.03.15", "ApiVersion": "1.40"}"#;
+                let reply = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                caller.write_all(reply.as_bytes()).await.unwrap();
+            }
+        });
+        let refused = connect(Some(&format!("unix://{}", socket.display()))).await;
+        engine.abort();
+        let Err(Error::Rejected { message, .. }) = refused else { panic!("not refused: {refused:?}") };
+        assert!(message.contains("19.03.15") && message.contains("API 1.41"), "{message}");
+    }
 }

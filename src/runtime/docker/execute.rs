@@ -312,7 +312,7 @@ impl DockerRuntime {
     /// The engine accepts some limits without applying them: what it then says counts.
     async fn update(&self, target: &Target, made: Option<&ContainerId>, limits: &Limits) -> Result<Outcome, Error> {
         let found = self.find(target, made).await?;
-        if obeys(&found, limits) {
+        if obeys(&found, limits, true) {
             return Ok(Outcome::Done);
         }
         let memory = limits.memory.map(|bytes| i64::try_from(bytes.0).unwrap_or(i64::MAX));
@@ -326,7 +326,7 @@ impl DockerRuntime {
         };
         self.acting(&found, CALL, |id| async move { self.client.docker.update_container(&id, body).await }).await?;
         let after = self.find(target, made).await?;
-        if obeys(&after, limits) {
+        if obeys(&after, limits, false) {
             return Ok(Outcome::Done);
         }
         Err(refuse(Refusal::Other, format!("the engine took the new limits of {} without applying them: replace the container", target.name())))
@@ -452,10 +452,11 @@ fn holds_network(found: &ContainerInspectResponse, endpoint: &Endpoint) -> bool 
     })
 }
 
-/// Whether the limits are in force.
-fn obeys(found: &ContainerInspectResponse, limits: &Limits) -> bool {
+/// Whether the limits are in force. On a kernel that does not account swap the engine says -1 for it, whatever was asked.
+fn obeys(found: &ContainerInspectResponse, limits: &Limits, with_swap: bool) -> bool {
     let details = convert::details(found.clone());
-    let memory = limits.memory.is_none_or(|bytes| details.memory == bytes.0 && i64::try_from(bytes.0) == Ok(details.memory_swap));
+    let swap = |bytes: u64| i64::try_from(bytes) == Ok(details.memory_swap) || (!with_swap && details.memory_swap == -1);
+    let memory = limits.memory.is_none_or(|bytes| details.memory == bytes.0 && swap(bytes.0));
     let cpu = limits.cpu.is_none_or(|cpu| details.nano_cpus == cpu.0);
     memory && cpu && details.pids == limits.pids && details.restart == limits.restart.as_str()
 }

@@ -30,8 +30,9 @@ use crate::observed::{ContainerId, Glimpse, TaskKey, TaskState, World};
 use crate::planner::{Capabilities, Operation};
 use crate::resource::ObjectRef;
 use connect::Client;
+use helper_image::HelperImage;
 use memory::Memory;
-use work::{DockerWork, MakeHelper};
+use work::DockerWork;
 
 /// Changes that a slow reader may be behind; more is a [`Change::Resync`].
 const BUFFER: usize = 1024;
@@ -41,6 +42,7 @@ const BUFFER: usize = 1024;
 pub struct DockerRuntime {
     client: Client,
     installation: String,
+    helper: HelperImage,
     memory: Arc<Mutex<Memory>>,
     tasks: Tasks,
     changes: broadcast::Sender<Change>,
@@ -49,14 +51,14 @@ pub struct DockerRuntime {
 }
 
 impl DockerRuntime {
-    /// The engine behind a connection, for one installation; `make_helper` makes the helper image.
-    pub fn new(client: Client, installation: &str, make_helper: MakeHelper) -> Self {
+    /// The engine behind a connection, for one installation that comes by its helper image that way.
+    pub fn new(client: Client, installation: &str, helper: HelperImage) -> Self {
         let (changes, _) = broadcast::channel(BUFFER);
-        let work = Arc::new(DockerWork { client: client.clone(), make_helper });
+        let work = Arc::new(DockerWork { client: client.clone(), helper: helper.clone() });
         let told = changes.clone();
         // Nobody listening is no failure.
         let notify = Arc::new(move |key: TaskKey| drop(told.send(Change::Task(key))));
-        Self { client, installation: installation.to_owned(), memory: Arc::default(), tasks: Tasks::new(work, notify), changes, reader: Arc::default() }
+        Self { client, installation: installation.to_owned(), helper, memory: Arc::default(), tasks: Tasks::new(work, notify), changes, reader: Arc::default() }
     }
 
     /// The connection.

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use bollard::models::ImageSummary;
 use bollard::query_parameters::{ListContainersOptions, ListImagesOptions, ListNetworksOptions, ListVolumesOptions};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
 use super::error::{status, within};
-use super::{DockerRuntime, convert, helper_image};
+use super::{DockerRuntime, convert};
 use crate::desired::naming;
 use crate::observed::{Container, ContainerId, Details, Glimpse, Network, Volume, World};
 use crate::resource::ObjectRef;
@@ -34,9 +35,9 @@ impl DockerRuntime {
             engine,
             listed: Some(Timestamp::now()),
             volumes: volumes.into_iter().map(|volume| (volume.name.clone(), volume)).collect(),
-            helper: images.get(&helper_image::reference()).cloned(),
+            helper: self.helper_among(&images).await,
             networks,
-            images,
+            images: convert::images(images),
             tasks: self.tasks.states(),
             ..World::default()
         };
@@ -54,9 +55,9 @@ impl DockerRuntime {
             format!("{}={}", naming::NAME, object.name),
         ];
         labels.extend(object.namespace.as_ref().map(|namespace| format!("{}={namespace}", naming::NAMESPACE)));
-        let helper = vec![helper_image::reference()];
+        let helper = self.helper.reference_filter().map(|reference| vec![reference]);
         let (containers, networks, volumes, images) =
-            futures::try_join!(self.containers(Some(labels.clone())), self.networks(None), self.volumes(Some(labels)), self.images(Some(helper)))?;
+            futures::try_join!(self.containers(Some(labels.clone())), self.networks(None), self.volumes(Some(labels)), self.images(helper))?;
         let networks: BTreeMap<String, Network> = networks.into_iter().map(|network| (network.id.clone(), network)).collect();
         let mut containers = self.complete(containers, &networks).await?;
         containers.retain(|container| container.owner.as_ref().is_some_and(|owner| owner.object == *object));
@@ -64,7 +65,7 @@ impl DockerRuntime {
         volumes.retain(|volume| volume.owner.as_ref().is_some_and(|owner| owner.object == *object));
         let networks: Vec<Network> = networks.into_values().collect();
         self.memory().note(&networks, &volumes);
-        Ok(Glimpse { containers, networks, volumes, helper: images.get(&helper_image::reference()).cloned() })
+        Ok(Glimpse { containers, networks, volumes, helper: self.helper_among(&images).await })
     }
 
     /// The engine's id. The event stream asks for it at each connection; without a stream it is asked for here.
@@ -105,10 +106,17 @@ impl DockerRuntime {
         Ok(list.volumes.unwrap_or_default().into_iter().map(|volume| convert::volume(&self.installation, volume)).collect())
     }
 
-    async fn images(&self, references: Option<Vec<String>>) -> Result<BTreeMap<String, String>, Error> {
+    async fn images(&self, references: Option<Vec<String>>) -> Result<Vec<ImageSummary>, Error> {
         let filters = references.map(|references| convert::filters([("reference", references)]));
-        let list = within(LIST, self.client.docker.list_images(Some(ListImagesOptions { filters, ..Default::default() }))).await?;
-        Ok(convert::images(list))
+        within(LIST, self.client.docker.list_images(Some(ListImagesOptions { filters, ..Default::default() }))).await
+    }
+
+    /// The helper image; without it, what needs it asks for its making, which then says what is wrong.
+    async fn helper_among(&self, images: &[ImageSummary]) -> Option<String> {
+        self.helper.among(images).await.unwrap_or_else(|error| {
+            tracing::debug!(error = %error, "cannot tell which image is the helper");
+            None
+        })
     }
 
     /// Adds owner, networks and details; containers that went away meanwhile are left out.

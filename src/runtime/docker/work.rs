@@ -1,7 +1,6 @@
 //! What tasks do on an engine: pull, run a command, take an activity sample, read the end of a log.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::models::CreateImageInfo;
@@ -11,14 +10,12 @@ use futures::stream::{self, StreamExt};
 
 use super::connect::Client;
 use super::error::{classify, within};
+use super::helper_image::HelperImage;
 use super::registry;
 use crate::observed::{ContainerId, TaskKey, TaskResult};
 use crate::planner::Task;
 use crate::runtime::console::{ExecOptions, LogOptions};
 use crate::runtime::tasks::{Progress, Work};
-
-/// Makes the helper image on an engine; the error is for people.
-pub type MakeHelper = Arc<dyn Fn(Client) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// The limit of a quick call.
 const CALL: Duration = Duration::from_secs(30);
@@ -33,8 +30,8 @@ const SESSIONS: usize = 8;
 pub struct DockerWork {
     /// The engine.
     pub client: Client,
-    /// Makes the helper image.
-    pub make_helper: MakeHelper,
+    /// How to come by the helper image.
+    pub helper: HelperImage,
 }
 
 impl Work for DockerWork {
@@ -42,8 +39,8 @@ impl Work for DockerWork {
         let client = self.client.clone();
         match (task, container(&key)) {
             (Task::Helper, _) => {
-                let made = (self.make_helper)(client);
-                Box::pin(async move { made.await.map(|()| TaskResult::Done) })
+                let helper = self.helper.clone();
+                Box::pin(async move { helper.ensure(&client).await.map(|_| TaskResult::Done).map_err(|error| error.to_string()) })
             }
             (Task::Pull { reference }, _) => Box::pin(async move { pull(&client, &reference, &progress).await }),
             (Task::Exec { argv, limit }, Some(id)) => Box::pin(async move { exec(&client, &id, argv, limit.0.unsigned_abs()).await }),
