@@ -7,6 +7,7 @@ use futures::StreamExt;
 
 use super::objects::{View, all};
 use super::out::Failure;
+use super::wait::is_deleted;
 use super::{Access, Context};
 use crate::config::RunSettings;
 use crate::http::control::{WatchFilter, WatchItem};
@@ -50,8 +51,8 @@ impl Editor {
         let source = context.adapters.source(root)?;
         // What is removed takes its time to go; `wait --for delete` waits for it.
         let news = if self.running && edit != Edit::Remove { Some(context.client().watch(&WatchFilter::of(object)).await?) } else { None };
-        let before =
-            self.views.iter().find(|view| view.object() == object && view.record.tombstone.is_none()).map_or(0, |view| view.record.admission.generation);
+        let known = self.views.iter().map(|view| &view.record).find(|record| record.object == *object);
+        let (before, was_deleted) = known.map_or((0, false), |record| (record.admission.generation, record.tombstone.is_some()));
         let by_hand = by_hand(&edit);
         let origin = source.edit(object, at, edit).await.map_err(|error| match error {
             SourceError::Refused(_) => Failure::from(error),
@@ -65,9 +66,14 @@ impl Editor {
             let read = async {
                 while let Some(Ok(item)) = news.next().await {
                     match item {
+                        // What came back from its grave has the generation that it had.
+                        WatchItem::Status { status, .. } if was_deleted => {
+                            if serde_json::from_value(status).is_ok_and(|status| !is_deleted(&status)) {
+                                return;
+                            }
+                        }
                         WatchItem::Status { generation, .. } if generation > before => return,
-                        WatchItem::Deleted { .. } => return,
-                        WatchItem::Status { .. } | WatchItem::Event { .. } | WatchItem::Synced => {}
+                        WatchItem::Status { .. } | WatchItem::Deleted { .. } | WatchItem::Event { .. } | WatchItem::Synced => {}
                     }
                 }
             };

@@ -121,9 +121,13 @@ impl Context<'_> {
         Failure::unreachable(format!("{wanted} needs a running operator, and none runs on {dir}; start one with `dockmaster run`, or name its --state-dir"))
     }
 
-    /// The ledger.
+    /// The ledger, which a `run` has made.
     pub async fn ledger(&self, access: Access) -> Result<Arc<dyn Ledger>, Failure> {
-        self.adapters.ledger(&self.state_dir, access).await
+        let reader = self.adapters.ledger(&self.state_dir, Access::Read).await?;
+        match access {
+            Access::Read => Ok(reader),
+            Access::Write => self.adapters.ledger(&self.state_dir, Access::Write).await,
+        }
     }
 
     /// What the last `run` on this state directory was told.

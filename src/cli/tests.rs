@@ -311,12 +311,27 @@ async fn wait_sees_the_generation_the_condition_and_the_end() {
     let status = |generation| WatchItem::Status { object: shop.clone(), generation, status: running(desk.now) };
     let operator = desk.operator(vec![status(2)]);
     let (code, _, err) = desk.run("wait shop -n alice --for condition=Ready --timeout 1s").await;
-    assert!(code == 1 && err.contains("not condition=Ready after 1s, workspace/shop is Running, Ready=True"), "the status speaks of an older spec: {err}");
+    assert!(
+        code == 1 && err.contains("condition=Ready did not come within 1s: workspace/shop is Running, Ready=True"),
+        "the status speaks of an older spec: {err}"
+    );
     operator.tell(&status(1));
     let given = desk.run("wait shop -n alice --for phase=Running").await;
     assert_eq!((given.0, given.1.as_str()), (0, "workspace/shop Running\n"), "{}", given.2);
 
     assert_eq!(desk.run("wait wiki -n bob --for delete").await.0, 0, "what is not there is deleted");
+    let deleting = |container: bool| {
+        let ready = json!([{"type": "Ready", "status": "False", "reason": "Deleting", "message": "deleted"}]);
+        let mut status = json!({"observedGeneration": 1, "phase": "Deleting", "conditions": ready});
+        if container {
+            status["container"] = running(desk.now)["container"].clone();
+        }
+        WatchItem::Status { object: shop.clone(), generation: 1, status }
+    };
+    operator.tell(&deleting(true));
+    assert_eq!(desk.run("wait shop -n alice --for delete --timeout 1s").await.0, 1, "its container is still there");
+    operator.tell(&deleting(false));
+    assert_eq!(desk.run("wait shop -n alice --for delete").await.0, 0);
     let (code, _, err) = desk.run("wait shpo -n alice --for condition=Ready --timeout 1s").await;
     assert!(code == 1 && err.contains("did you mean workspace/shop?"), "{err}");
 }

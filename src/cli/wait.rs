@@ -10,7 +10,7 @@ use super::{Access, Context, names};
 use crate::http::control::{WatchFilter, WatchItem};
 use crate::resource::quantity::Duration;
 use crate::resource::status::Phase;
-use crate::resource::{ConditionType, ObjectRef, Status, Truth};
+use crate::resource::{ConditionType, ObjectRef, Reason, Status, Truth};
 use crate::state::Ledger;
 
 /// `wait`.
@@ -75,9 +75,19 @@ impl Goal {
         match self {
             Goal::Condition(type_, truth) => status.condition(*type_).map_or(*truth == Truth::False, |condition| condition.status == *truth),
             Goal::Phase(phase) => status.phase == *phase,
-            Goal::Delete => false,
+            Goal::Delete => is_gone(status),
         }
     }
+}
+
+/// Whether it is deleted as far as it goes at once: nothing of it runs, its data waits in its grave.
+fn is_gone(status: &Status) -> bool {
+    is_deleted(status) && status.container.is_none() && status.services.is_empty() && !status.is_true(ConditionType::Reconciling)
+}
+
+/// Whether the status is that of a deleted object.
+pub fn is_deleted(status: &Status) -> bool {
+    status.condition(ConditionType::Ready).is_some_and(|ready| ready.reason == Reason::Deleting)
 }
 
 /// Waits for each object.
@@ -142,17 +152,17 @@ async fn one(context: &mut Context<'_>, object: &ObjectRef, goal: &Goal, seen: &
 
 /// The time is over: what was seen last, and where to look.
 async fn late(ledger: &dyn Ledger, arguments: &WaitArgs, object: &ObjectRef, seen: Option<Status>) -> Result<Failure, Failure> {
-    let start = format!("{} after {}, {}", arguments.what, arguments.timeout, object.short());
+    let late = format!("{} did not come within {}: {}", arguments.what, arguments.timeout, object.short());
     let Some(status) = seen else {
         let views = all(ledger).await?;
         let living: Vec<_> = views.iter().filter(|view| view.record.tombstone.is_none()).map(|view| view.object()).collect();
         if living.contains(&object) {
-            return Ok(Failure::new(format!("not {start} was not reported on; `dockmaster why {object}`")));
+            return Ok(Failure::new(format!("{late} was not seen yet; `dockmaster why {object}` says more")));
         }
-        return Ok(Failure::new(format!("not {start} does not exist: {}", names::not_found(object, living))));
+        return Ok(Failure::new(format!("{late} does not exist: {}", names::not_found(object, living))));
     };
     let ready = status.condition(ConditionType::Ready).map(|ready| format!(", Ready={} ({}): {}", ready.status.as_str(), ready.reason, ready.message));
-    Ok(Failure::new(format!("not {start} is {}{}; `dockmaster why {object}` says more", status.phase, ready.unwrap_or_default())))
+    Ok(Failure::new(format!("{late} is {}{}; `dockmaster why {object}` says more", status.phase, ready.unwrap_or_default())))
 }
 
 #[cfg(test)]
