@@ -61,7 +61,7 @@ pub struct Parts {
     /// Where specs live, in the order given.
     pub sources: Vec<Arc<dyn SpecSource>>,
     /// Where statuses go.
-    pub reporter: Reporter,
+    pub reporter: Arc<Reporter>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The host.
@@ -90,6 +90,8 @@ pub struct Controller {
     parts: Parts,
     store: Mutex<store::Store>,
     world: Mutex<World>,
+    /// Counts the looks at single objects; and for each object the latest, so that a listing that began before it does not undo it.
+    looks: Mutex<(u64, std::collections::BTreeMap<ObjectRef, u64>)>,
     capabilities: RwLock<Capabilities>,
     queue: queue::Queue,
     announcements: broadcast::Sender<Announcement>,
@@ -103,6 +105,7 @@ impl Controller {
             parts,
             store: Mutex::default(),
             world: Mutex::default(),
+            looks: Mutex::default(),
             capabilities: RwLock::new(capabilities),
             queue: queue::Queue::default(),
             announcements: broadcast::channel(1024).0,
@@ -132,6 +135,15 @@ impl Controller {
 
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what was just seen of one object.
+    fn saw(&self, key: &ObjectRef, glimpse: crate::observed::Glimpse) {
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        looks.0 += 1;
+        let count = looks.0;
+        looks.1.insert(key.clone(), count);
+        self.world().merge(key, glimpse);
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -136,7 +136,7 @@ impl Controller {
     async fn look(&self, key: &ObjectRef) -> Result<(), Error> {
         match self.parts.runtime.glimpse(key).await {
             Ok(glimpse) => {
-                self.world().merge(key, glimpse);
+                self.saw(key, glimpse);
                 Ok(())
             }
             Err(error) => {
@@ -330,11 +330,7 @@ impl Controller {
             }
         }
         let Some(item) = &entry.item else { return };
-        match self.parts.reporter.report(key, &item.origin, &status, now).await {
-            Ok(None) => {}
-            Ok(Some(later)) => self.queue.push_after(key.clone(), until(now, later)),
-            Err(error) => tracing::warn!(object = %key, error = &error as &dyn std::error::Error, "the status was not written to its file"),
-        }
+        self.parts.reporter.offer(key, &item.origin, &status);
     }
 
     /// Says when an object is due again, and for what it waits.

@@ -46,6 +46,8 @@ impl Controller {
         while !self.observe(Trigger::Start).await? {
             tokio::select! { biased; () = stop.cancelled() => return Ok(()), () = tokio::time::sleep(Duration::from_secs(1)) => {} }
         }
+        let written = CancellationToken::new();
+        let scribe = tokio::spawn(self.parts.reporter.clone().run(written.clone()));
         let (sender, mut sources) = tokio::sync::mpsc::channel(256);
         for source in &self.parts.sources {
             let (name, mut events, sender) = (source.name().to_owned(), source.events(), sender.clone());
@@ -87,6 +89,8 @@ impl Controller {
         if let Some(mut workers) = workers {
             while workers.join_next().await.is_some() {}
         }
+        written.cancel();
+        drop(scribe.await);
         Ok(())
     }
 
@@ -155,6 +159,7 @@ impl Controller {
 
     /// Lists the engine in full. False when it does not answer.
     pub(super) async fn observe(&self, trigger: Trigger) -> Result<bool, LedgerError> {
+        let before = self.looks.lock().map(|looks| looks.0).unwrap_or_default();
         let (world, capabilities) = match futures::try_join!(self.parts.runtime.observe(), self.parts.runtime.capabilities()) {
             Ok(seen) => seen,
             Err(error) => {
@@ -166,12 +171,24 @@ impl Controller {
             *known = capabilities;
         }
         self.same_engine(&world).await?;
-        *self.world() = world;
+        self.take_over(world, before);
         self.store().engine_lost = None;
         if trigger != Trigger::Start {
             self.everything().into_iter().for_each(|key| self.queue.push(key, trigger));
         }
         Ok(true)
+    }
+
+    /// Puts a listing in the place of what was known; objects that were looked at while it was made keep what was seen of them.
+    fn take_over(&self, listing: World, before: u64) {
+        let mut looks = self.looks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let fresher: Vec<ObjectRef> = looks.1.iter().filter(|(_, count)| **count > before).map(|(key, _)| key.clone()).collect();
+        looks.1.clear();
+        let mut world = self.world();
+        let known = std::mem::replace(&mut *world, listing);
+        for key in fresher {
+            world.keep(&key, &known);
+        }
     }
 
     /// Another engine behind the same address knows nothing of what was made: nothing is changed until somebody says that this is meant.
@@ -217,7 +234,7 @@ impl Controller {
                 if key.kind == Kind::Namespace {
                     // Its network is held by every object of the namespace.
                     if let Ok(glimpse) = self.parts.runtime.glimpse(&key).await {
-                        self.world().merge(&key, glimpse);
+                        self.saw(&key, glimpse);
                     }
                     self.users(&key.name).into_iter().for_each(|user| self.queue.push(user, Trigger::Event));
                 }

@@ -402,6 +402,18 @@ pub struct Glimpse {
 }
 
 impl World {
+    /// Keeps of one object the containers and volumes that another world knows.
+    pub fn keep(&mut self, object: &ObjectRef, known: &World) {
+        let mine = |volume: &&Volume| volume.owner.as_ref().is_some_and(|owner| owner.object == *object);
+        let glimpse = Glimpse {
+            containers: known.of(object).cloned().collect(),
+            networks: self.networks.values().cloned().collect(),
+            volumes: known.volumes.values().filter(mine).cloned().collect(),
+            helper: self.helper.clone(),
+        };
+        self.merge(object, glimpse);
+    }
+
     /// Puts what was just seen of one object in the place of what was known of it.
     pub fn merge(&mut self, object: &ObjectRef, glimpse: Glimpse) {
         let known: Vec<ContainerId> = self.of.get(object).into_iter().flatten().cloned().collect();

@@ -1,64 +1,217 @@
-//! Writes a status only when it says something new, and not too often: files are read by people and committed by git.
+//! Writes statuses where they live: only what says something new, not too often, and never in the way of the work itself. A file is
+//! exchanged with care, which takes its time; files are read by people and committed by git.
 //!
-//! **Invariant:** after the first, at most one write per object in ten seconds without a change of phase.
+//! **Invariant:** after the first, at most one write per object in ten seconds without a change of phase. The newest status wins.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use super::{SinkError, StatusSink};
+use super::StatusSink;
 use crate::resource::{ObjectRef, Origin, Status};
 
 /// Time between two writes for one object.
-const PACE: SignedDuration = SignedDuration::from_secs(10);
+const PACE: Duration = Duration::from_secs(10);
+/// Time after which a write that failed is tried again.
+const RETRY: Duration = Duration::from_secs(30);
+/// Writes at a time.
+const AT_ONCE: usize = 16;
+/// The longest that the end waits for what is still to be written.
+const FAREWELL: Duration = Duration::from_secs(10);
 
-/// Keeps what was written last for each object.
+/// What is to be written and what was.
 pub struct Reporter {
     sink: Arc<dyn StatusSink>,
-    written: Mutex<BTreeMap<ObjectRef, Written>>,
+    slots: Mutex<BTreeMap<ObjectRef, Slot>>,
+    changed: Notify,
 }
 
-struct Written {
-    origin: Origin,
-    status: Status,
-    at: Timestamp,
+#[derive(Default)]
+struct Slot {
+    /// The newest status that is not written yet.
+    wanted: Option<(Origin, Status)>,
+    /// Not before this instant, unless the phase changes.
+    paced: Option<Instant>,
+    /// What was written last.
+    written: Option<(Origin, Status)>,
+    /// A write is under way.
+    writing: bool,
+}
+
+impl Slot {
+    /// When the wanted status may be written; `None`: nothing is wanted, or a write is under way.
+    fn due(&self, ending: bool) -> Option<Instant> {
+        let (_, status) = self.wanted.as_ref().filter(|_| !self.writing)?;
+        let same_phase = self.written.as_ref().is_some_and(|(_, written)| written.phase == status.phase);
+        let paced = self.paced.filter(|_| same_phase && !ending);
+        Some(paced.unwrap_or_else(Instant::now))
+    }
 }
 
 impl Reporter {
-    /// Writes through this sink.
+    /// Writes through this sink, once [`Reporter::run`] runs.
     pub fn new(sink: Arc<dyn StatusSink>) -> Self {
-        Self { sink, written: Mutex::default() }
+        Self { sink, slots: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Writes a status where it lives, if it is new and its time has come; else gives the instant at which to report again.
-    pub async fn report(&self, object: &ObjectRef, origin: &Origin, status: &Status, now: Timestamp) -> Result<Option<Timestamp>, SinkError> {
-        if let Some(verdict) = self.verdict(object, origin, status, now) {
-            return Ok(verdict);
-        }
-        self.sink.write(object, origin, status).await?;
-        let written = Written { origin: origin.clone(), status: status.clone(), at: now };
-        self.lock().insert(object.clone(), written);
-        Ok(None)
+    /// Wants a status written; nothing happens if it is what was written last.
+    pub fn offer(&self, object: &ObjectRef, origin: &Origin, status: &Status) {
+        let mut slots = self.slots();
+        let slot = slots.entry(object.clone()).or_default();
+        let news = (origin.clone(), status.clone());
+        slot.wanted = (slot.written.as_ref() != Some(&news)).then_some(news);
+        drop(slots);
+        self.changed.notify_one();
     }
 
-    /// `Some(None)`: nothing to write; `Some(Some(at))`: later; `None`: now.
-    fn verdict(&self, object: &ObjectRef, origin: &Origin, status: &Status, now: Timestamp) -> Option<Option<Timestamp>> {
-        let written = self.lock();
-        let last = written.get(object).filter(|last| last.origin == *origin)?;
-        if last.status == *status {
-            return Some(None);
-        }
-        let due = last.at + PACE;
-        (last.status.phase == status.phase && now < due && now >= last.at).then_some(Some(due))
-    }
-
-    /// Forgets an object: its document is gone, or was edited, so that what is in the file is not known any more.
+    /// Forgets what was written: the document is gone, or was edited, so that what is in the file is not known any more.
     pub fn forget(&self, object: &ObjectRef) {
-        self.lock().remove(object);
+        if let Some(slot) = self.slots().get_mut(object) {
+            slot.written = None;
+            slot.wanted = None;
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ObjectRef, Written>> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Writes what is wanted until told to stop; then what is still wanted, without waiting for its time.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut writes = JoinSet::new();
+        let mut farewell = None;
+        loop {
+            let ending = stop.is_cancelled();
+            let changed = self.changed.notified();
+            while writes.len() < AT_ONCE
+                && let Some((object, origin, status)) = self.take(ending)
+            {
+                let reporter = self.clone();
+                writes.spawn(async move { reporter.write(object, origin, status).await });
+            }
+            if ending && writes.is_empty() {
+                return;
+            }
+            let deadline = *farewell.get_or_insert_with(|| Instant::now() + FAREWELL);
+            if !ending {
+                farewell = None;
+            } else if Instant::now() >= deadline {
+                tracing::warn!("some statuses were not written before the end");
+                return;
+            }
+            let next = self.next(ending).unwrap_or_else(|| Instant::now() + RETRY).min(if ending { deadline } else { Instant::now() + RETRY });
+            tokio::select! { biased;
+                Some(_) = writes.join_next() => {}
+                () = changed => {}
+                () = stop.cancelled(), if !ending => {}
+                () = tokio::time::sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// The next status whose time has come.
+    fn take(&self, ending: bool) -> Option<(ObjectRef, Origin, Status)> {
+        let now = Instant::now();
+        let mut slots = self.slots();
+        let (object, slot) = slots.iter_mut().find(|(_, slot)| slot.due(ending).is_some_and(|due| due <= now))?;
+        let (origin, status) = slot.wanted.take()?;
+        slot.writing = true;
+        Some((object.clone(), origin, status))
+    }
+
+    /// When the next one's time comes.
+    fn next(&self, ending: bool) -> Option<Instant> {
+        self.slots().values().filter_map(|slot| slot.due(ending)).min()
+    }
+
+    async fn write(&self, object: ObjectRef, origin: Origin, status: Status) {
+        let result = self.sink.write(&object, &origin, &status).await;
+        let mut slots = self.slots();
+        let slot = slots.entry(object.clone()).or_default();
+        slot.writing = false;
+        match result {
+            Ok(_) => {
+                slot.paced = Some(Instant::now() + PACE);
+                slot.written = Some((origin, status));
+            }
+            Err(error) => {
+                tracing::warn!(object = %object, error = &error as &dyn std::error::Error, "the status was not written to its file");
+                slot.paced = Some(Instant::now() + RETRY);
+                // The same phase and not the same status: it is tried again at its time.
+                slot.written = Some((origin.clone(), Status { conditions: Vec::new(), ..status.clone() }));
+                slot.wanted.get_or_insert((origin, status));
+            }
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<ObjectRef, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::Kind;
+    use crate::resource::status::Phase;
+    use crate::status::SinkError;
+    use futures::future::BoxFuture;
+
+    /// Counts what it is told to write; each write takes a second.
+    #[derive(Default)]
+    struct Slow(Mutex<Vec<(String, Phase, u64)>>);
+
+    impl StatusSink for Slow {
+        fn write<'a>(&'a self, object: &'a ObjectRef, _: &'a Origin, status: &'a Status) -> BoxFuture<'a, Result<bool, SinkError>> {
+            Box::pin(async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                self.0.lock().unwrap().push((object.name.clone(), status.phase, status.observed_generation));
+                Ok(true)
+            })
+        }
+    }
+
+    fn status(phase: Phase, generation: u64) -> Status {
+        let mut status = crate::status::project::definition(generation, None, jiff::Timestamp::UNIX_EPOCH);
+        status.phase = phase;
+        status
+    }
+
+    fn of(name: &str) -> (ObjectRef, Origin) {
+        (ObjectRef::new(Kind::Workspace, "a", name), Origin { source: "s".to_owned(), path: format!("{name}.yaml"), document: 0 })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_newest_wins_phases_hurry_and_the_end_leaves_nothing() {
+        let sink = Arc::new(Slow::default());
+        let reporter = Arc::new(Reporter::new(sink.clone()));
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(reporter.clone().run(stop.clone()));
+        let (x, at) = of("x");
+        reporter.offer(&x, &at, &status(Phase::Starting, 1));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        // Three while the first is being written: the last of them counts, and its new phase need not wait.
+        for generation in 2..5 {
+            reporter.offer(&x, &at, &status(Phase::Running, generation));
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let written = || sink.0.lock().unwrap().clone();
+        assert_eq!(written(), [("x".to_owned(), Phase::Starting, 1), ("x".to_owned(), Phase::Running, 4)]);
+        // The same phase waits for its time, the same status is none.
+        reporter.offer(&x, &at, &status(Phase::Running, 5));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(written().len(), 2);
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        assert_eq!(written().len(), 3);
+        reporter.offer(&x, &at, &status(Phase::Running, 5));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(written().len(), 3);
+        // The end does not wait for the pace.
+        reporter.offer(&x, &at, &status(Phase::Running, 6));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        stop.cancel();
+        running.await.unwrap();
+        assert_eq!(written().last().unwrap().2, 6);
     }
 }

@@ -138,7 +138,7 @@ async fn planned(settings: &RunSettings, ledger: Arc<dyn Ledger>, chosen: &[Chos
         runtime: Arc::new(super::runtime(settings).await?),
         ledger,
         sources,
-        reporter: Reporter::new(Arc::new(Nowhere)),
+        reporter: Arc::new(Reporter::new(Arc::new(Nowhere))),
         clock,
         host: Arc::new(SystemHost),
         concurrency: 1,

@@ -58,7 +58,7 @@ pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, F
         runtime: Arc::new(super::runtime_on(client, &settings)),
         ledger: ledger.clone(),
         sources: sources.iter().map(|source| source.clone() as Arc<dyn SpecSource>).collect(),
-        reporter: Reporter::new(sink(&settings)),
+        reporter: Arc::new(Reporter::new(sink(&settings))),
         clock: Arc::new(SystemClock),
         host: Arc::new(SystemHost),
         concurrency: (2 * std::thread::available_parallelism().map_or(2, usize::from)).min(MOST_AT_ONCE),
