@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use super::out::Failure;
 use crate::resource::{Kind, ObjectRef};
+pub use crate::source::render::nearest;
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,18 +74,6 @@ pub fn unknown_kind(text: &str) -> String {
     let nearest = nearest(text, Kind::WRITTEN.iter().map(|kind| kind.singular()));
     let hint = nearest.map(|kind| format!(" (did you mean {kind}?)")).unwrap_or_default();
     format!("unknown kind `{text}`{hint}; the kinds are workspace (ws), preview (pv), workspacetype (wt) and tenant (tn)")
-}
-
-/// The candidate that is most like the text, if one is.
-pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let text = text.to_lowercase();
-    let alike = |candidate: &str| strsim::jaro_winkler(&text, &candidate.to_lowercase());
-    candidates
-        .into_iter()
-        .map(|candidate| (alike(candidate), candidate))
-        .filter(|(score, _)| *score > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|best| best.1)
 }
 
 /// What to say of an object that does not exist: the same name elsewhere, or the nearest name here.

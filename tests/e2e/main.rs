@@ -7,6 +7,7 @@ mod support;
 
 mod change;
 mod clean;
+mod cli;
 mod converge;
 mod crash;
 mod demo;
