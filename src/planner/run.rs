@@ -140,7 +140,11 @@ fn opening(policy: &RunPolicy, now: Timestamp) -> Option<Next> {
 /// Touches nothing, and says why.
 pub fn hold(input: &PlanInput<'_>, condition: &Condition) -> Plan {
     let active = input.world.of(input.object).any(Container::is_active);
-    let phase = if active { Phase::Running } else { Phase::Pending };
+    let phase = match (active, input.object.kind) {
+        (true, _) => Phase::Running,
+        (false, crate::resource::Kind::Preview) => Phase::Creating,
+        (false, _) => Phase::Pending,
+    };
     let mut verdict = Verdict::new(phase, Truth::Unknown, condition.reason, condition.message.clone());
     if condition.reason == Reason::SourceUnhealthy || condition.reason == Reason::PruneBlocked {
         verdict.ready = if active { Truth::True } else { Truth::Unknown };

@@ -193,6 +193,27 @@ fn what_people_do_to_it_is_mended() {
 }
 
 #[test]
+fn after_a_lost_state_what_runs_is_healed_and_what_rests_is_left() {
+    let mut spec = web("web:1");
+    spec["idle"] = json!({"timeout": "30m"});
+    let (mut m, want) = (model(), intent(spec, 1));
+    m.settle(&want);
+    m.facts = crate::state::Facts::default();
+    m.record(Fact::StateLost(true));
+    m.settle(&want);
+    assert!(!m.facts.state_lost, "it was seen to run");
+    m.facts = crate::state::Facts::default();
+    m.record(Fact::StateLost(true));
+    m.meddle("dm-ws-alice.shop", |c| c.state = State::Exited { code: 143 });
+    let plan = m.settle(&want);
+    assert_eq!(m.states(), ["dm-ws-alice.shop exited"]);
+    assert!(plan.verdict.conditions.iter().any(|c| c.type_ == ConditionType::StateLost));
+    m.record(Fact::StartAsked(m.now));
+    m.settle(&want);
+    assert_eq!(m.states(), ["dm-ws-alice.shop running"]);
+}
+
+#[test]
 fn a_crash_loop_backs_off() {
     let (mut m, want) = (model(), intent(web("web:1"), 1));
     m.settle(&want);

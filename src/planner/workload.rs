@@ -29,6 +29,10 @@ pub fn plan(input: &PlanInput<'_>, desired: &DesiredState) -> Plan {
         Decision::Run { next, begins } => {
             run::schedule(&mut b, next);
             let gate = begin(&mut b, begins);
+            if input.facts.state_lost && main.is_none_or(|(c, _)| c.is_active()) {
+                // It runs, so that nothing is unknown about whether it may.
+                b.push(Operation::Record(Fact::StateLost(false)), Action::None, Cause::new("state", "lost", "recovered"), Vec::new());
+            }
             converge(b, gate)
         }
     }
