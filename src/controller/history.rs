@@ -130,6 +130,7 @@ fn recorded(fact: &Fact) -> Told {
         | Fact::Pinned(_)
         | Fact::PreviewHash(_)
         | Fact::VolumeMade(_)
+        | Fact::Disk { .. }
         | Fact::StateLost(_)
         | Fact::Failures(_) => None,
     }

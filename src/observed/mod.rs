@@ -255,6 +255,8 @@ pub enum TaskKey {
     Tail(ContainerId),
     /// A health test that the operator runs itself in the start period.
     Probe(ContainerId),
+    /// A measurement of the disk that an object uses, by its main container.
+    Disk(ContainerId),
 }
 
 /// How a task is.
@@ -306,6 +308,8 @@ pub enum TaskResult {
     },
     /// Log lines.
     Tail(String),
+    /// Bytes of disk.
+    Disk(u64),
 }
 
 /// Everything seen of one engine.

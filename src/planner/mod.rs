@@ -7,6 +7,7 @@ pub mod builder;
 pub mod check;
 pub mod container;
 pub mod delete;
+pub mod disk;
 pub mod hooks;
 pub mod hours;
 pub mod idle;

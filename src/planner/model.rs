@@ -103,6 +103,7 @@ impl Model {
                     }
                     TaskKey::Sample(_) => TaskResult::Sample { sent: 0, execs: Vec::new() },
                     TaskKey::Tail(_) => TaskResult::Tail(String::new()),
+                    TaskKey::Disk(_) => TaskResult::Disk(1 << 20),
                     TaskKey::Helper | TaskKey::Hook(..) | TaskKey::IdleCheck(_) | TaskKey::IdleWarn(_) | TaskKey::Probe(_) => {
                         TaskResult::Exit { code: 0, output: String::new() }
                     }

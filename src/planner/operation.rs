@@ -164,6 +164,11 @@ pub enum Task {
         /// Commands of exec sessions that do not count: health tests, hooks, checks.
         ignore: Vec<Vec<String>>,
     },
+    /// Measure the disk that the container's own layer and these volumes use.
+    Disk {
+        /// The volumes by name.
+        volumes: Vec<String>,
+    },
     /// Read the last lines of the log.
     Tail {
         /// How many.
@@ -260,6 +265,7 @@ impl Operation {
                 TaskKey::Sample(_) => "sample",
                 TaskKey::Tail(_) => "read-log",
                 TaskKey::Probe(_) => "probe",
+                TaskKey::Disk(_) => "measure-disk",
             },
             Operation::Forget(_) => "forget",
             Operation::Record(_) => "record",
@@ -281,7 +287,9 @@ impl Operation {
                 TaskKey::Pull(reference) => reference.clone(),
                 TaskKey::Helper => "dockmaster/helper".to_owned(),
                 TaskKey::Hook(id, hook) => format!("{} {hook}", id.short()),
-                TaskKey::IdleCheck(id) | TaskKey::IdleWarn(id) | TaskKey::Sample(id) | TaskKey::Tail(id) | TaskKey::Probe(id) => id.short().to_owned(),
+                TaskKey::IdleCheck(id) | TaskKey::IdleWarn(id) | TaskKey::Sample(id) | TaskKey::Tail(id) | TaskKey::Probe(id) | TaskKey::Disk(id) => {
+                    id.short().to_owned()
+                }
             },
             Operation::Record(fact) => fact.name().to_owned(),
             Operation::ReleaseLeases => "ports and subnets".to_owned(),
@@ -314,7 +322,7 @@ impl Operation {
     /// Whether it changes anything in Docker.
     pub fn is_mutating(&self) -> bool {
         match self {
-            Operation::Begin(TaskKey::Sample(_) | TaskKey::Tail(_), _)
+            Operation::Begin(TaskKey::Sample(_) | TaskKey::Tail(_) | TaskKey::Disk(_), _)
             | Operation::Forget(_)
             | Operation::Record(_)
             | Operation::ReleaseLeases

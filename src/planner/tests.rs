@@ -214,6 +214,24 @@ fn after_a_lost_state_what_runs_is_healed_and_what_rests_is_left() {
 }
 
 #[test]
+fn a_soft_disk_limit_is_measured_by_the_hour_and_told() {
+    let mut spec = web("web:1");
+    spec["resources"] = json!({"disk": "512k"});
+    let (mut m, want) = (model(), intent(spec, 1));
+    let plan = m.settle(&want);
+    assert_eq!(plan.verdict.ready, Truth::True);
+    m.finish_tasks();
+    let plan = m.settle(&want);
+    let over = plan.verdict.conditions.iter().find(|c| c.type_ == ConditionType::DiskOverLimit).unwrap();
+    assert!(over.message.contains("1m of 512k (soft)"), "{}", over.message);
+    assert_eq!(plan.verdict.ready, Truth::True, "it fails nothing");
+    let measured = m.log.iter().filter(|line| line.starts_with("measure-disk")).count();
+    m.now += SignedDuration::from_mins(61);
+    m.settle(&want);
+    assert_eq!((measured, m.log.iter().filter(|line| line.starts_with("measure-disk")).count()), (1, 2));
+}
+
+#[test]
 fn a_crash_loop_backs_off() {
     let (mut m, want) = (model(), intent(web("web:1"), 1));
     m.settle(&want);

@@ -3,7 +3,7 @@
 use super::builder::{Builder, target};
 use super::container::{self, Progress};
 use super::run::{self, Clock, Decision};
-use super::{Action, Cause, Operation, Plan, PlanInput, Verdict, WaitKey, hooks, idle, network, volume};
+use super::{Action, Cause, Operation, Plan, PlanInput, Verdict, WaitKey, disk, hooks, idle, network, volume};
 use crate::desired::{ContainerSpec, DesiredState, IdlePolicy, Role};
 use crate::observed::{Container, Identity, Slot, State};
 use crate::resource::quantity::{Bytes, Duration};
@@ -192,6 +192,7 @@ fn after_start(b: &mut Builder<'_>, progress: &[(&ContainerSpec, Progress)]) {
     let Some((main, _)) = b.container(None, Slot::Current) else { return };
     if matches!(main.state, State::Running(_)) {
         hooks::after_start(b, main);
+        disk::watch(b, main);
         if let Some((idle, last)) = b.desired.run.idle.as_ref().zip(Clock::new(b.input.facts, Some(main)).activity) {
             idle::watch(b, main, want, idle, last + idle.timeout.0);
         }

@@ -60,6 +60,8 @@ pub struct Facts {
     pub volumes_made: BTreeSet<String>,
     /// Volumes that were found gone: name to the generation at which that was seen.
     pub data_lost: BTreeMap<String, u64>,
+    /// The disk that it used, and when that was measured; lost: measured anew.
+    pub disk: Option<(Timestamp, u64)>,
     /// The state was recovered from labels after a loss, and no `start` was asked for since.
     pub state_lost: bool,
 }
@@ -212,6 +214,13 @@ pub enum Fact {
         /// The object's generation.
         generation: u64,
     },
+    /// Its disk use was measured.
+    Disk {
+        /// When.
+        at: Timestamp,
+        /// Bytes.
+        used: u64,
+    },
     /// The state was lost and recovered.
     StateLost(bool),
     /// Operations failed so many times in a row.
@@ -248,6 +257,7 @@ impl Fact {
             Fact::Expired(_) => "expired",
             Fact::VolumeMade(_) => "volume-made",
             Fact::VolumeLost { .. } => "volume-lost",
+            Fact::Disk { .. } => "disk-use",
             Fact::StateLost(_) => "state-lost",
             Fact::Failures(_) => "failures",
         }
@@ -328,6 +338,7 @@ impl Facts {
                 self.volumes_made.remove(&name);
                 self.data_lost.insert(name, generation);
             }
+            Fact::Disk { at, used } => self.disk = Some((at, used)),
             Fact::StateLost(lost) => self.state_lost = lost,
             Fact::Failures(count) => self.failures = count,
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bollard::models::CreateImageInfo;
-use bollard::query_parameters::{CreateImageOptions, StatsOptions};
+use bollard::query_parameters::{CreateImageOptions, InspectContainerOptions, StatsOptions};
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 
@@ -23,6 +23,8 @@ const CALL: Duration = Duration::from_secs(30);
 const PULL_SILENCE: Duration = Duration::from_secs(300);
 /// How much of a command's output is kept.
 const OUTPUT: usize = 4096;
+/// The limit of a measurement of disk use.
+const MEASURE: Duration = Duration::from_secs(120);
 /// Inspects of exec sessions in flight.
 const SESSIONS: usize = 8;
 
@@ -46,7 +48,8 @@ impl Work for DockerWork {
             (Task::Exec { argv, limit }, Some(id)) => Box::pin(async move { exec(&client, &id, argv, limit.0.unsigned_abs()).await }),
             (Task::Sample { ignore }, Some(id)) => Box::pin(async move { sample(&client, &id, &ignore).await }),
             (Task::Tail { lines }, Some(id)) => Box::pin(async move { tail(&client, &id, lines).await }),
-            (Task::Exec { .. } | Task::Sample { .. } | Task::Tail { .. }, None) => {
+            (Task::Disk { volumes }, Some(id)) => Box::pin(async move { disk(&client, &id, &volumes).await }),
+            (Task::Exec { .. } | Task::Sample { .. } | Task::Tail { .. } | Task::Disk { .. }, None) => {
                 Box::pin(async { Err("this task needs a container, and its key names none".to_owned()) })
             }
         }
@@ -56,9 +59,13 @@ impl Work for DockerWork {
 /// The container that a task is about.
 fn container(key: &TaskKey) -> Option<ContainerId> {
     match key {
-        TaskKey::Hook(id, _) | TaskKey::IdleCheck(id) | TaskKey::IdleWarn(id) | TaskKey::Sample(id) | TaskKey::Tail(id) | TaskKey::Probe(id) => {
-            Some(id.clone())
-        }
+        TaskKey::Hook(id, _)
+        | TaskKey::IdleCheck(id)
+        | TaskKey::IdleWarn(id)
+        | TaskKey::Sample(id)
+        | TaskKey::Tail(id)
+        | TaskKey::Probe(id)
+        | TaskKey::Disk(id) => Some(id.clone()),
         TaskKey::Pull(_) | TaskKey::Helper => None,
     }
 }
@@ -178,6 +185,43 @@ async fn sent_by_stats(client: &Client, id: &ContainerId) -> Result<u64, String>
     Ok(reply.networks.unwrap_or_default().into_values().filter_map(|network| network.tx_bytes).sum())
 }
 
+/// The container's writable layer, as the engine counts it, and the named volumes where their directories can be read from here: the engine's
+/// own figures for volumes changed their form between versions.
+async fn disk(client: &Client, id: &ContainerId, volumes: &[String]) -> Result<TaskResult, String> {
+    let options = InspectContainerOptions { size: true };
+    let inspect = within(MEASURE, client.docker.inspect_container(&id.0, Some(options))).await.map_err(|error| error.to_string())?;
+    let mut used = inspect.size_rw.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
+    for name in volumes.iter().filter(|_| client.local) {
+        let volume = within(CALL, client.docker.inspect_volume(name)).await.map_err(|error| error.to_string())?;
+        let walk = tokio::task::spawn_blocking(move || allocated(std::path::Path::new(&volume.mountpoint)));
+        used += walk.await.map_err(|error| error.to_string())?;
+    }
+    Ok(TaskResult::Disk(used))
+}
+
+/// The bytes that a tree has on disk; what cannot be read counts nothing, links are not followed, other file systems not entered.
+fn allocated(root: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(device) = std::fs::symlink_metadata(root).map(|metadata| metadata.dev()) else { return 0 };
+    let (mut todo, mut seen, mut bytes) = (vec![root.to_owned()], std::collections::BTreeSet::new(), 0);
+    while let Some(directory) = todo.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.dev() != device {
+                continue;
+            }
+            // A file with several names is one.
+            if metadata.nlink() == 1 || metadata.is_dir() || seen.insert(metadata.ino()) {
+                bytes += metadata.blocks() * 512;
+            }
+            if metadata.is_dir() {
+                todo.push(entry.path());
+            }
+        }
+    }
+    bytes
+}
+
 async fn tail(client: &Client, id: &ContainerId, lines: u32) -> Result<TaskResult, String> {
     let read = async {
         let mut text = Vec::new();
@@ -194,6 +238,17 @@ async fn tail(client: &Client, id: &ContainerId, lines: u32) -> Result<TaskResul
 mod tests {
     use super::*;
     use bollard::models::ProgressDetail;
+
+    #[test]
+    fn a_tree_is_measured_by_what_it_has_on_disk() {
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::create_dir(tree.path().join("sub")).unwrap();
+        std::fs::write(tree.path().join("sub/a"), vec![1; 1 << 20]).unwrap();
+        std::fs::hard_link(tree.path().join("sub/a"), tree.path().join("b")).unwrap();
+        let bytes = allocated(tree.path());
+        assert!(((1 << 20)..(1 << 20) + 65_536).contains(&bytes), "{bytes}");
+        assert_eq!(allocated(&tree.path().join("absent")), 0);
+    }
 
     #[test]
     fn sent_bytes_leave_the_loopback_out() {
