@@ -150,7 +150,7 @@ fn removed_limits(want: &ContainerSpec, details: &Details) -> Option<Vec<Cause>>
 }
 
 /// Field by field what differs from what was applied; where that is not known, from what an inspect tells.
-fn causes(b: &Builder<'_>, want: &ContainerSpec, container: &Container) -> Vec<Cause> {
+pub fn causes(b: &Builder<'_>, want: &ContainerSpec, container: &Container) -> Vec<Cause> {
     let new = crate::desired::fields::fields(want);
     let Some(old) = b.input.facts.applied.get(&want.name) else {
         let mut causes = Vec::new();

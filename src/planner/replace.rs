@@ -46,7 +46,8 @@ pub fn begin(b: &mut Builder<'_>, want: &ContainerSpec, old: (&Container, &Ident
 /// Goes on with an exchange that was begun, by this plan's predecessor or before a crash.
 pub fn proceed(b: &mut Builder<'_>, want: &ContainerSpec, old: Option<(&Container, &Identity)>, new: (&Container, &Identity), gate: &[usize]) -> Progress {
     let working = |what: &str| Progress::Working(Reason::Progressing, format!("{what} {}", want.name), None);
-    let cause = Cause::new("spec-hash", old.map_or("none", |(_, owner)| owner.hash.as_str()), &new.1.hash);
+    let known = old.and_then(|(container, _)| super::container::causes(b, want, container).into_iter().next());
+    let cause = known.unwrap_or_else(|| Cause::new("spec-hash", old.map_or("none", |(_, owner)| owner.hash.as_str()), &new.1.hash));
     if matches!(new.0.state, State::Removing) {
         b.recheck_at(b.input.now + jiff::SignedDuration::from_secs(2));
         return working("clearing the replacement of");

@@ -67,6 +67,8 @@ impl DockerRuntime {
         let Some(owner) = naming::network_owner(&self.installation, name, labels) else {
             return Err(refuse(Refusal::NotOurs, format!("the labels of network {name} do not say that it is ours")));
         };
+        // Objects of one namespace want its network at the same moment: the first makes it, the others find it.
+        let _alone = self.networking.lock().await;
         let ours = |networks: &[crate::observed::Network]| networks.iter().any(|network| network.owner.as_ref() == Some(&owner));
         let present = self.networks(Some(name)).await?;
         if !present.is_empty() && !ours(&present) {

@@ -46,6 +46,8 @@ pub struct DockerRuntime {
     memory: Arc<Mutex<Memory>>,
     tasks: Tasks,
     changes: broadcast::Sender<Change>,
+    /// Held while a network is made.
+    networking: Arc<tokio::sync::Mutex<()>>,
     /// The reader of the engine's events, from the first subscription on.
     reader: Arc<Mutex<Option<AbortOnDropHandle<()>>>>,
 }
@@ -58,7 +60,16 @@ impl DockerRuntime {
         let told = changes.clone();
         // Nobody listening is no failure.
         let notify = Arc::new(move |key: TaskKey| drop(told.send(Change::Task(key))));
-        Self { client, installation: installation.to_owned(), helper, memory: Arc::default(), tasks: Tasks::new(work, notify), changes, reader: Arc::default() }
+        Self {
+            client,
+            installation: installation.to_owned(),
+            helper,
+            memory: Arc::default(),
+            networking: Arc::default(),
+            tasks: Tasks::new(work, notify),
+            changes,
+            reader: Arc::default(),
+        }
     }
 
     /// The connection.
