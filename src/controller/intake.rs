@@ -34,6 +34,7 @@ impl Controller {
                 status,
                 failures: 0,
                 port_failures: 0,
+                lowered: None,
                 settled: false,
             };
             self.store().objects.insert(record.object, entry);
@@ -114,6 +115,7 @@ impl Controller {
                 status: None,
                 failures: 0,
                 port_failures: 0,
+                lowered: None,
                 settled: false,
             });
             entry.others.retain(|other| other.origin != item.origin);
@@ -122,6 +124,7 @@ impl Controller {
             entry.tombstone = None;
             entry.hold = None;
             entry.settled = false;
+            entry.lowered = None;
             if admitted.how != AdmittedAs::Known {
                 entry.failures = 0;
                 entry.port_failures = 0;
@@ -364,6 +367,9 @@ impl Controller {
     /// Makes an object due, and those whose plan depends on it.
     pub(super) fn enqueue_related(&self, key: &ObjectRef, trigger: Trigger) {
         let mut keys = vec![key.clone()];
+        if matches!(key.kind, Kind::WorkspaceType | Kind::Tenant) {
+            self.store().epoch += 1;
+        }
         {
             let store = self.store();
             keys.extend(store.waiting_for(&WaitKey::Object(key.clone())));

@@ -1,11 +1,12 @@
 //! What an object should be: facts, claims granted, the document lowered with its type and tenants.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::Controller;
-use super::store::{Entry, Store};
+use super::store::{Entry, Lowered, Store};
 use crate::desired::lower::{self, LowerInput, Surroundings};
 use crate::desired::merge::{self, Resolved, Tenants};
 use crate::desired::preview::{self as previews, PreviewInput};
@@ -28,8 +29,33 @@ struct Definitions {
 }
 
 impl Controller {
-    /// What one object should be now.
-    pub(super) async fn intent(&self, key: &ObjectRef, entry: &Entry, facts: &mut Facts) -> Result<Intent, LedgerError> {
+    /// What one object should be now; lowered once for each version of its document, and kept.
+    pub(super) async fn intent(&self, key: &ObjectRef, entry: &Entry, facts: &mut Facts) -> Result<Arc<Intent>, LedgerError> {
+        let epoch = self.store().epoch;
+        let of = |facts: &Facts| (facts.pinned.is_some(), facts.expired.is_some());
+        let held = entry.tombstone.is_some() || entry.hold.is_some() || self.store().engine_changed.is_some();
+        if let Some(lowered) = entry.lowered.as_ref().filter(|lowered| !held && lowered.epoch == epoch && lowered.facts == of(facts)) {
+            return Ok(lowered.intent.clone());
+        }
+        let intent = Arc::new(self.lower(key, entry, facts).await?);
+        // What could not be granted may be granted later.
+        let lasts = matches!(intent.as_ref(), Intent::Present(desired) if desired.fatal.is_empty());
+        let same = |known: &Entry| known.item.as_ref().zip(entry.item.as_ref()).is_some_and(|(known, lowered)| Arc::ptr_eq(known, lowered));
+        // A newer document may have come meanwhile.
+        if let Some(known) = self.store().objects.get_mut(key).filter(|known| same(known)) {
+            known.lowered = lasts.then(|| Lowered { epoch, facts: of(facts), intent: intent.clone() });
+        }
+        Ok(intent)
+    }
+
+    /// Forgets what objects should be: something that it depends on was given or taken.
+    pub(super) fn lower_again(&self, key: &ObjectRef) {
+        if let Some(entry) = self.store().objects.get_mut(key) {
+            entry.lowered = None;
+        }
+    }
+
+    async fn lower(&self, key: &ObjectRef, entry: &Entry, facts: &mut Facts) -> Result<Intent, LedgerError> {
         if let Some(tombstone) = &entry.tombstone {
             return Ok(Intent::Absent(tombstone.clone()));
         }
@@ -207,6 +233,7 @@ impl Controller {
                 count: 1,
             };
             self.tell(event).await;
+            self.lower_again(&displaced.object);
             self.queue.push(displaced.object.clone(), Trigger::Event);
         }
         Ok(granted.grants)
@@ -274,6 +301,7 @@ impl Controller {
         for port in &blamed {
             self.store().quarantine.insert(*port, until);
             self.parts.ledger.revoke(uid, *port).await?;
+            self.lower_again(key);
             let text = format!("port {port} is used by another program; another is leased");
             let event =
                 Event { time: self.now(), type_: EventType::Warning, reason: EventReason::PortReleased, object: Some(key.clone()), message: text, count: 1 };

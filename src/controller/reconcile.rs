@@ -111,6 +111,7 @@ impl Controller {
             }
             let report = self.execute(key, &entry, trigger, &plan).await?;
             if let Some(error) = report.first_error() {
+                self.lower_again(key);
                 if !self.look_after_failure(key).await {
                     return Ok(Turn::Failed);
                 }

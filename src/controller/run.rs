@@ -168,6 +168,9 @@ impl Controller {
             }
         };
         if let Ok(mut known) = self.capabilities.write() {
+            if *known != capabilities {
+                self.store().epoch += 1;
+            }
             *known = capabilities;
         }
         self.same_engine(&world).await?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::desired::Intent;
 use crate::observed::{TaskKey, World};
 use crate::planner::WaitKey;
 use crate::resource::status::Phase;
@@ -33,6 +34,8 @@ pub struct Store {
     pub engine_lost: Option<(Timestamp, String)>,
     /// Another engine answers than before: why nothing is changed.
     pub engine_changed: Option<String>,
+    /// Counts the changes of types, tenants and capabilities, on which every object may depend.
+    pub epoch: u64,
 }
 
 /// One object.
@@ -56,6 +59,19 @@ pub struct Entry {
     pub port_failures: u32,
     /// Whether the last plan had nothing left to do.
     pub settled: bool,
+    /// What it should be, for as long as neither its document nor what it depends on changes.
+    pub lowered: Option<Lowered>,
+}
+
+/// A document lowered once: lowering and grants cost more than anything else in a pass over objects that are as they should be.
+#[derive(Clone)]
+pub struct Lowered {
+    /// The definitions and leases that it was made from.
+    pub epoch: u64,
+    /// A preview's facts that it was made from: pinned, expired.
+    pub facts: (bool, bool),
+    /// The intent.
+    pub intent: Arc<Intent>,
 }
 
 /// One source.
@@ -87,9 +103,10 @@ impl Store {
 
     /// The declared types by name.
     pub fn types(&self) -> BTreeMap<String, WorkspaceTypeSpec> {
+        let first = ObjectRef::new(Kind::WorkspaceType, "", "");
         self.objects
-            .iter()
-            .filter(|(key, _)| key.kind == Kind::WorkspaceType)
+            .range(first..)
+            .take_while(|(key, _)| key.kind == Kind::WorkspaceType)
             .filter_map(|(key, entry)| match entry.item.as_ref().map(|item| &item.resource) {
                 Some(Resource::WorkspaceType(object)) => Some((key.name.clone(), object.spec.clone())),
                 Some(Resource::Workspace(_) | Resource::Preview(_) | Resource::Tenant(_)) | None => None,
