@@ -167,11 +167,11 @@ impl Controller {
                 return Ok(false);
             }
         };
-        if let Ok(mut known) = self.capabilities.write() {
-            if *known != capabilities {
-                self.store().epoch += 1;
-            }
-            *known = capabilities;
+        // One lock after the other: elsewhere the capabilities are read while the store is held.
+        let changed = self.capabilities() != capabilities;
+        *self.capabilities.write().unwrap_or_else(std::sync::PoisonError::into_inner) = capabilities;
+        if changed {
+            self.store().epoch += 1;
         }
         self.same_engine(&world).await?;
         self.take_over(world, before);
