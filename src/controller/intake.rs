@@ -346,7 +346,8 @@ impl Controller {
             entry.tombstone = Some(tombstone.clone());
         }
         self.parts.reporter.forget(key);
-        let message = format!("deleted; its data is kept until {}, and `dockmaster undelete {}` brings it back", tombstone.until, key.short());
+        let until = tombstone.until.round(jiff::Unit::Second).unwrap_or(tombstone.until);
+        let message = format!("deleted; its data is kept until {until}, and `dockmaster undelete {key}` brings it back");
         self.tell(event(now, EventType::Normal, EventReason::Tombstoned, key, &message)).await;
         self.enqueue_related(key, Trigger::Spec);
         Ok(())

@@ -45,6 +45,13 @@ async fn a_race_for_a_name_ends_with_one_network() {
 }
 
 #[tokio::test]
+async fn two_that_want_the_same_network_at_once_both_get_it() {
+    let f = Fixture::new().await;
+    let range = subnet();
+    futures::future::try_join_all((0..4).map(|_| f.ensure_network("alice", &range))).await.unwrap();
+}
+
+#[tokio::test]
 async fn the_duplicate_that_is_in_use_stays() {
     let f = Fixture::new().await;
     let name = f.ensure_network("alice", &subnet()).await.unwrap();
