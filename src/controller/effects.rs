@@ -1,7 +1,7 @@
 //! What runs a plan's operations: Docker's by the runtime, facts by the ledger. Nothing runs once mutation is forbidden.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::BoxFuture;
 
@@ -12,19 +12,46 @@ use crate::resource::{ObjectRef, Uid};
 use crate::runtime::{ContainerRuntime, Error, Outcome, Refusal};
 use crate::state::{Ledger, LedgerError, Pools};
 
-/// Whether this process may change anything: taken away for good when the lock on the engine is lost.
+/// Whether this process may change anything: while it holds the lock on the engine. Given back, it is another permission, so that what
+/// was planned under the one before is not carried on.
 #[derive(Clone, Default)]
-pub struct Permission(Arc<AtomicBool>);
+pub struct Permission(Arc<AtomicU64>);
+
+/// The permission as it was when something was planned.
+#[derive(Clone)]
+pub struct Grant {
+    of: Permission,
+    number: u64,
+}
 
 impl Permission {
-    /// Takes it away.
+    /// Takes it away. An odd number stands for none.
     pub fn revoke(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.0.fetch_or(1, Ordering::SeqCst);
+    }
+
+    /// Gives another.
+    pub fn restore(&self) {
+        if self.is_revoked() {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     /// Whether it was taken away.
     pub fn is_revoked(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        !self.0.load(Ordering::SeqCst).is_multiple_of(2)
+    }
+
+    /// The present one.
+    pub fn grant(&self) -> Grant {
+        Grant { of: self.clone(), number: self.0.load(Ordering::SeqCst) }
+    }
+}
+
+impl Grant {
+    /// Whether it still holds.
+    pub fn holds(&self) -> bool {
+        self.number.is_multiple_of(2) && self.of.0.load(Ordering::SeqCst) == self.number
     }
 }
 
@@ -39,14 +66,14 @@ pub struct ObjectEffects<'a> {
     /// Which life.
     pub uid: &'a Uid,
     /// Whether anything may be changed.
-    pub permission: &'a Permission,
+    pub permission: &'a Grant,
 }
 
 impl Effects for ObjectEffects<'_> {
     fn apply<'a>(&'a self, operation: &'a Operation, target: Option<&'a ContainerId>) -> BoxFuture<'a, Result<Outcome, Error>> {
         Box::pin(async move {
-            if self.permission.is_revoked() {
-                return Err(Error::Rejected { reason: Refusal::Other, message: "another operator has the engine; nothing is changed any more".to_owned() });
+            if !self.permission.holds() {
+                return Err(Error::Rejected { reason: Refusal::Other, message: "the lock on the engine was lost; nothing is changed without it".to_owned() });
             }
             match operation {
                 Operation::Record(fact) => self.ledger.record(self.uid, std::slice::from_ref(fact)).await.map_err(failed)?,
@@ -85,4 +112,23 @@ fn failed(error: LedgerError) -> Error {
         source = cause.source();
     }
     Error::Transient(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_planned_under_a_lost_permission_is_not_carried_on() {
+        let permission = Permission::default();
+        let before = permission.grant();
+        assert!(before.holds());
+        permission.revoke();
+        permission.revoke();
+        assert!(permission.is_revoked() && !before.holds() && !permission.grant().holds());
+        permission.restore();
+        permission.restore();
+        assert!(!permission.is_revoked() && permission.grant().holds());
+        assert!(!before.holds(), "another permission");
+    }
 }

@@ -12,7 +12,7 @@ use crate::desired::merge::{self, Resolved, Tenants};
 use crate::desired::preview::{self as previews, PreviewInput};
 use crate::desired::{DesiredState, Intent, NetworkWant, naming};
 use crate::observed::World;
-use crate::planner::{Standing, WaitKey};
+use crate::planner::WaitKey;
 use crate::resource::{
     Condition, ConditionType, Kind, Object, ObjectRef, PreviewSpec, Reason, Resource, TenantSpec, Truth, Uid, WorkspaceSpec, WorkspaceTypeSpec,
 };
@@ -310,14 +310,12 @@ impl Controller {
         Ok(!blamed.is_empty())
     }
 
-    /// What the namespace's quota says of an object, and whether it may be replaced for an inherited change now.
-    pub(super) fn standing(&self, key: &ObjectRef) -> Standing {
+    /// What the namespace's quota says of an object.
+    pub(super) fn over_quota(&self, key: &ObjectRef) -> Option<String> {
         let definitions = self.definitions(key.ns());
         let world = self.world();
         let store = self.store();
-        let over_quota = super::store::over_quota(&store, &world, key, &definitions.tenants);
-        let inherited_turn = store.turns.contains(key) || store.turns.len() < 2;
-        Standing { over_quota, inherited_turn }
+        super::store::over_quota(&store, &world, key, &definitions.tenants)
     }
 
     fn around(&self) -> Around {

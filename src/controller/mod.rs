@@ -70,7 +70,7 @@ pub struct Parts {
     pub concurrency: usize,
     /// Whether another engine than the one remembered is accepted.
     pub accept_engine: bool,
-    /// Taken away when the lock on the engine is lost.
+    /// Held while the lock on the engine is.
     pub permission: Permission,
 }
 

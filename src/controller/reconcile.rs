@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::effects::ObjectEffects;
+use super::effects::{Grant, ObjectEffects};
 use super::store::Entry;
 use super::{Announcement, Controller, history};
 use crate::desired::{DesiredState, Intent};
 use crate::executor::{self, NodeResult, Report};
-use crate::planner::{self, Action, Operation, Plan, PlanInput, Verdict, WaitKey, check, image};
+use crate::planner::{self, Action, Operation, Plan, PlanInput, Standing, Verdict, WaitKey, check, image};
 use crate::resource::status::{Next, NextAction, Phase, Status};
 use crate::resource::{Condition, ConditionType, Kind, ObjectRef, Reason, Resource, Truth, Uid};
 use crate::runtime::{Error, Refusal};
@@ -84,6 +84,7 @@ impl Controller {
         if key.kind == Kind::Namespace {
             return self.namespace(key).await;
         }
+        let grant = self.parts.permission.grant();
         let mut look = matches!(trigger, Trigger::Event | Trigger::Deadline | Trigger::Command | Trigger::Task);
         for _ in 0..ROUNDS {
             let Some(entry) = self.store().objects.get(key).cloned() else { return Ok(Turn::Settled) };
@@ -109,7 +110,7 @@ impl Controller {
                 self.schedule(key, &plan);
                 return Ok(Turn::Settled);
             }
-            let report = self.execute(key, &entry, trigger, &plan).await?;
+            let report = self.execute(key, &entry, trigger, &grant, &plan).await?;
             if let Some(error) = report.first_error() {
                 self.lower_again(key);
                 if !self.look_after_failure(key).await {
@@ -153,31 +154,34 @@ impl Controller {
 
     /// Makes the plan of one object over what is known now.
     pub(super) fn plan(&self, key: &ObjectRef, intent: &Intent, facts: &Facts) -> (Plan, Result<(), String>) {
-        let standing = self.standing(key);
+        let over_quota = self.over_quota(key);
         let capabilities = self.capabilities();
         let tasks = self.parts.runtime.tasks();
         let now = self.now();
+        // Held until the turn is taken, so that no two take the same.
         let mut world = self.world();
         world.tasks = tasks;
+        let standing = Standing { over_quota, inherited_turn: self.store().has_turn(key) };
         let input = PlanInput { object: key, intent, world: &world, facts, standing: &standing, now, capabilities: &capabilities };
         let plan = planner::plan(&input);
         let checked = check::check(&input, &plan);
-        drop(world);
         self.take_turn(key, &plan);
         (plan, checked)
     }
 
-    /// Remembers who is being replaced, so that an inherited change goes through a few at a time.
+    /// Remembers who is being replaced, so that an inherited change goes through a few at a time, and wakes the next when one is through.
     fn take_turn(&self, key: &ObjectRef, plan: &Plan) {
         let mut store = self.store();
         if plan.nodes.iter().any(|node| node.action == Action::Replace) {
             store.turns.insert(key.clone());
-        } else if plan.is_settled() {
-            store.turns.remove(key);
+        } else if plan.is_empty() && !plan.verdict.reconciling && store.turns.remove(key) {
+            let waiting = store.waiting_for(&WaitKey::Turn);
+            drop(store);
+            waiting.into_iter().for_each(|waiter| self.queue.push(waiter, Trigger::Event));
         }
     }
 
-    async fn execute(&self, key: &ObjectRef, entry: &Entry, trigger: Trigger, plan: &Plan) -> Result<Report, LedgerError> {
+    async fn execute(&self, key: &ObjectRef, entry: &Entry, trigger: Trigger, grant: &Grant, plan: &Plan) -> Result<Report, LedgerError> {
         {
             let mut store = self.store();
             for node in &plan.nodes {
@@ -187,7 +191,7 @@ impl Controller {
             }
         }
         let runtime = self.parts.runtime.as_ref();
-        let effects = ObjectEffects { runtime, ledger: self.parts.ledger.as_ref(), object: key, uid: &entry.admission.uid, permission: &self.parts.permission };
+        let effects = ObjectEffects { runtime, ledger: self.parts.ledger.as_ref(), object: key, uid: &entry.admission.uid, permission: grant };
         let report = executor::run(&effects, plan).await;
         let now = self.now();
         for event in history::events(key, plan, &report, now) {
@@ -268,7 +272,7 @@ impl Controller {
             ledger: self.parts.ledger.as_ref(),
             object: key,
             uid: &uid,
-            permission: &self.parts.permission,
+            permission: &self.parts.permission.grant(),
         };
         let report = executor::run(&effects, &plan).await;
         self.after_execution(key, &plan, &report);
@@ -345,7 +349,7 @@ impl Controller {
                     WaitKey::Task(task) => {
                         store.task_owners.entry(task.clone()).or_default().insert(key.clone());
                     }
-                    WaitKey::Object(_) | WaitKey::Container(_) | WaitKey::Leases | WaitKey::Roster(_) | WaitKey::Time => {
+                    WaitKey::Object(_) | WaitKey::Container(_) | WaitKey::Leases | WaitKey::Roster(_) | WaitKey::Turn | WaitKey::Time => {
                         store.waiters.entry(waiting.on.clone()).or_default().insert(key.clone());
                     }
                 }

@@ -261,6 +261,11 @@ impl Controller {
         owners.into_iter().for_each(|key| self.queue.push(key, Trigger::Task));
     }
 
+    /// The permission to change things is back: what happened meanwhile is looked at, and everything is due.
+    pub async fn resume(&self) -> Result<(), LedgerError> {
+        self.observe(Trigger::Resync).await.map(drop)
+    }
+
     /// A command changed a file or a fact: look at the sources, and at one object or all.
     pub async fn nudge(&self, object: Option<ObjectRef>) {
         self.parts.sources.iter().for_each(|source| source.rescan());

@@ -15,6 +15,9 @@ use crate::source::Item;
 use crate::state::{Admission, Tombstone};
 use crate::tenancy::Member;
 
+/// How many objects an inherited change replaces at a time.
+const AT_ONCE: usize = 2;
+
 /// All of it.
 #[derive(Default)]
 pub struct Store {
@@ -28,7 +31,7 @@ pub struct Store {
     pub task_owners: BTreeMap<TaskKey, BTreeSet<ObjectRef>>,
     /// Ports that could not be bound, and until when they are left alone.
     pub quarantine: BTreeMap<u16, Timestamp>,
-    /// Objects that an inherited change replaces now: two at a time.
+    /// Objects that are being replaced: an inherited change waits while there are two.
     pub turns: BTreeSet<ObjectRef>,
     /// Since when the engine does not answer.
     pub engine_lost: Option<(Timestamp, String)>,
@@ -128,6 +131,11 @@ impl Store {
             waiting.remove(key);
             !waiting.is_empty()
         });
+    }
+
+    /// Whether an inherited change may replace an object now.
+    pub fn has_turn(&self, key: &ObjectRef) -> bool {
+        self.turns.contains(key) || self.turns.len() < AT_ONCE
     }
 
     /// Who waits for that.

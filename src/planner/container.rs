@@ -4,12 +4,17 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::builder::{Builder, target};
 use super::readiness::{self, Readiness};
-use super::{Action, Cause, Operation, WaitKey, image, network, replace};
-use crate::desired::{ContainerSpec, Limits, MountSource};
+use super::{Action, Cause, Operation, WaitKey, image, last_lines, network, replace};
+use crate::desired::{ContainerSpec, Limits, MountSource, Role};
 use crate::observed::{Container, Details, Identity, Slot, State};
 use crate::resource::workspace::{RestartPolicy, UpdateWhen};
 use crate::resource::{ConditionType, Reason};
 use crate::state::Fact;
+
+/// Restarts by the engine that make a crash loop.
+const LOOP: u64 = 3;
+/// How long the engine lets a process run before it takes it for one that works; so do we.
+const PROOF: SignedDuration = SignedDuration::from_secs(10);
 
 /// How one container stands after planning.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,8 +112,8 @@ fn keep(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owner:
     let difference = difference(b, want, container, owner);
     if let Some(causes) = difference {
         let cause = causes.first().cloned().unwrap_or_else(|| Cause::new("spec", "unknown", "changed"));
-        b.changes.extend(causes);
-        match replacement_allowed(b, want, container, owner, &cause) {
+        b.changes.extend(causes.iter().cloned());
+        match replacement_allowed(b, want, container, owner, &causes) {
             Ok(()) => return replace::begin(b, want, (container, owner), cause, gate, may_start),
             Err((type_, message)) => {
                 b.skipped.push(super::Skipped { op: format!("replace {}", container.name), why: message.clone() });
@@ -169,7 +174,7 @@ fn replacement_allowed(
     want: &ContainerSpec,
     container: &Container,
     owner: &Identity,
-    cause: &Cause,
+    causes: &[Cause],
 ) -> Result<(), (ConditionType, String)> {
     if let Some((hash, message)) = &b.input.facts.update_failed
         && *hash == want.hash
@@ -185,10 +190,11 @@ fn replacement_allowed(
         None => owner.generation != b.desired.generation,
     };
     // A container that lost its network does not do its work any more: there is nothing to interrupt.
-    if cause.field == "networks" {
+    if causes.iter().any(|cause| cause.field == "networks") {
         return Ok(());
     }
-    let pending = |what: &str| (ConditionType::RestartPending, format!("{}: {} -> {} {what}", cause.field, cause.old, cause.new));
+    let fields: Vec<String> = causes.iter().map(|cause| format!("{}: {} -> {}", cause.field, cause.old, cause.new)).collect();
+    let pending = |what: &str| (ConditionType::RestartPending, format!("{} {what}", fields.join(", ")));
     match b.desired.update.unwrap_or(if own { UpdateWhen::Immediately } else { UpdateWhen::WhenIdle }) {
         UpdateWhen::Immediately => Ok(()),
         UpdateWhen::OnRestart if super::workload::restart_pending(b) => Ok(()),
@@ -199,6 +205,7 @@ fn replacement_allowed(
                 return Err(pending("waits until the workspace is idle; `dockmaster restart` does it now"));
             }
             if !own && !b.input.standing.inherited_turn {
+                b.wait(WaitKey::Turn, None, "its turn");
                 return Err(pending("waits for its turn: two at a time"));
             }
             Ok(())
@@ -238,6 +245,9 @@ fn run(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owner: 
     match container.state {
         State::Running(_) => {
             forget_exits(b, want, container);
+            if let Some(progress) = restarted(b, want, container) {
+                return progress;
+            }
             match readiness::of(b, container, want) {
                 Readiness::Ready => Progress::Ready,
                 Readiness::Starting | Readiness::Down => Progress::Starting(format!("{} is not healthy yet", container.name)),
@@ -250,16 +260,36 @@ fn run(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owner: 
         }
         State::Paused => paused(b, container, owner),
         State::Restarting => {
-            let restarts = container.details.as_ref().map_or(0, |d| d.restarts);
-            let message = format!("{} exits again and again ({restarts} restarts); see `dockmaster logs --previous`", container.name);
-            b.report(ConditionType::CrashLoop, message.clone());
             b.wait(WaitKey::Container(container.id.clone()), None, format!("the engine restarts {}", container.name));
-            Progress::Failed(Reason::CrashLoop, message)
+            restarted(b, want, container).unwrap_or_else(|| Progress::Starting(format!("the engine restarts {}", container.name)))
         }
         State::Created => start(b, want, container, owner, gate, may_start, Cause::new("state", "created", "running")),
         State::Exited { code } => exited(b, want, container, owner, code, gate, may_start),
         State::Removing | State::Dead => Progress::Working(Reason::Progressing, format!("{} is going", container.name), None),
     }
+}
+
+/// A process that the engine itself starts again and again: it is believed to run when it has run for a while.
+fn restarted(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container) -> Option<Progress> {
+    let details = container.details.as_ref().filter(|details| details.restarts > 0)?;
+    if want.role == Role::Main {
+        last_lines::keep_of_restart(b, container);
+    }
+    let proven = details.started.filter(|_| container.state != State::Restarting).map(|at| at + PROOF);
+    if proven.is_some_and(|proven| b.input.now >= proven) {
+        return None;
+    }
+    if let Some(proven) = proven {
+        b.recheck_at(proven);
+    }
+    let restarts = details.restarts;
+    if restarts < LOOP {
+        return Some(Progress::Starting(format!("{} ended and was started again by the engine ({restarts} times)", container.name)));
+    }
+    let why = if details.oom_killed { "it ran out of memory" } else { "see `dockmaster logs --previous`" };
+    let message = format!("{} exits again and again, last with code {} ({restarts} restarts): {why}", container.name, details.exit_code);
+    b.report(ConditionType::CrashLoop, message.clone());
+    Some(Progress::Failed(Reason::CrashLoop, message))
 }
 
 /// A pause by hand is a person's; `start` ends it. Our own, for a copy, ends by itself.
@@ -305,6 +335,12 @@ fn exited(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owne
     let cause = Cause::new("state", format!("exited ({code})"), "running");
     let mut gate = gate.to_vec();
     if let Some(at) = finished.filter(|at| after_wish && exits.last().is_none_or(|last| last < at)) {
+        if want.role == Role::Main {
+            let Some(kept) = last_lines::keep(b, container) else {
+                return Progress::Working(Reason::Progressing, format!("{} ended with code {code}", container.name), None);
+            };
+            gate.extend(kept);
+        }
         exits.push(at);
         gate.push(b.push(Operation::Record(Fact::Exited(at)), Action::None, cause.clone(), Vec::new()));
     }
@@ -330,7 +366,7 @@ fn crash_backoff(exits: &[Timestamp]) -> Option<Timestamp> {
 /// A run of a minute ends a crash loop.
 fn forget_exits(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container) {
     let Some(started) = container.details.as_ref().and_then(|d| d.started) else { return };
-    if b.input.facts.exits.is_empty() || want.role != crate::desired::Role::Main {
+    if b.input.facts.exits.is_empty() || want.role != Role::Main {
         return;
     }
     let stable = started + SignedDuration::from_mins(1);

@@ -3,7 +3,7 @@
 //! **Invariant:** a volume is removed only at the end of a tombstone, and only when the last good spec said so.
 
 use super::builder::target;
-use super::{Action, Cause, Operation, Plan, PlanInput, PlanNode, Verdict, WaitKey, Waiting};
+use super::{Action, Cause, Operation, Plan, PlanInput, PlanNode, Verdict, WaitKey, Waiting, last_lines};
 use crate::desired::Role;
 use crate::observed::{Container, Identity, Slot, State, TaskKey};
 use crate::resource::quantity::Duration;
@@ -20,6 +20,12 @@ pub fn plan(input: &PlanInput<'_>, tombstone: &Tombstone) -> Plan {
     let cause = Cause::new("document", "declared", "gone");
     let containers: Vec<(&Container, &Identity)> =
         input.world.of(input.object).filter_map(|c| c.owner.as_ref().filter(|o| o.uid == tombstone.uid).map(|o| (c, o))).collect();
+    for (container, _) in containers.iter().filter(|(container, owner)| owner.role == Role::Main && container.state != State::Removing) {
+        if last_lines::keep_in(&mut plan, input, container).is_none() {
+            plan.verdict.reconciling = true;
+            return plan;
+        }
+    }
     let removed = remove_containers(&mut plan, &containers, &cause);
     let networks: Vec<_> = input
         .world
@@ -32,7 +38,7 @@ pub fn plan(input: &PlanInput<'_>, tombstone: &Tombstone) -> Plan {
         let operation = Operation::RemoveNetwork { id: network.id.clone(), name: network.name.clone() };
         cleared.push(push(&mut plan, operation, Action::Delete, &cause, removed.clone()));
     }
-    if !plan.nodes.is_empty() {
+    if !cleared.is_empty() {
         push(&mut plan, Operation::ReleaseLeases, Action::None, &cause, cleared);
         plan.verdict.reconciling = true;
         return plan;
@@ -78,9 +84,9 @@ fn remove_containers(plan: &mut Plan, containers: &[(&Container, &Identity)], ca
 }
 
 /// Outcomes of tasks in a container that goes are of no use any more.
-fn forget_tasks(container: &Container, cause: &Cause) -> Option<PlanNode> {
-    let operation = Operation::Forget(TaskKey::Sample(container.id.clone()));
-    Some(PlanNode { operation, action: Action::None, cause: cause.clone(), depends_on: Vec::new() })
+fn forget_tasks(container: &Container, cause: &Cause) -> impl Iterator<Item = PlanNode> {
+    let tasks = [TaskKey::Sample(container.id.clone()), TaskKey::Tail(container.id.clone())];
+    tasks.into_iter().map(|task| PlanNode { operation: Operation::Forget(task), action: Action::None, cause: cause.clone(), depends_on: Vec::new() })
 }
 
 /// The tombstone has ended: volumes by the owner's word, then the record itself.

@@ -12,6 +12,7 @@ pub mod hooks;
 pub mod hours;
 pub mod idle;
 pub mod image;
+pub mod last_lines;
 #[cfg(test)]
 mod model;
 pub mod network;
@@ -170,6 +171,8 @@ pub enum WaitKey {
     Leases,
     /// The set of objects of a namespace changes.
     Roster(String),
+    /// An inherited change of another object is through.
+    Turn,
     /// Only time passes.
     Time,
 }

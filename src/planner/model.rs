@@ -67,13 +67,26 @@ impl Model {
                 return plan;
             }
             self.apply(&plan, usize::MAX);
-            if plan.is_empty() {
-                self.finish_tasks();
+            if plan.is_empty() && self.finish_tasks() {
+                self.now += SignedDuration::from_millis(1);
+            } else if plan.is_empty() {
                 let until = plan.waiting.iter().filter_map(|waiting| waiting.until).min();
                 self.now = until.unwrap_or(self.now + SignedDuration::from_secs(1)).max(self.now + SignedDuration::from_millis(1));
             }
         }
         panic!("does not settle: {:?}", self.log);
+    }
+
+    /// Plans and applies until only somebody else can change what is waited for.
+    pub fn settle_waiting(&mut self, intent: &Intent) -> Plan {
+        for _ in 0..40 {
+            let plan = self.plan(intent);
+            self.apply(&plan, usize::MAX);
+            if !self.finish_tasks() && plan.is_empty() {
+                return plan;
+            }
+        }
+        panic!("does not come to rest: {:?}", self.log);
     }
 
     /// Applies the first `limit` operations of a plan, in its order, which respects dependencies; then the operator is gone.
@@ -92,8 +105,9 @@ impl Model {
         }
     }
 
-    /// Ends every task that is under way, with success.
-    pub fn finish_tasks(&mut self) {
+    /// Ends every task that is under way, with success; false when none is.
+    pub fn finish_tasks(&mut self) -> bool {
+        let mut finished = false;
         for (key, state) in &mut self.world.tasks {
             if matches!(state, TaskState::Running { .. }) {
                 let result = match key {
@@ -102,15 +116,17 @@ impl Model {
                         TaskResult::Done
                     }
                     TaskKey::Sample(_) => TaskResult::Sample { sent: 0, execs: Vec::new() },
-                    TaskKey::Tail(_) => TaskResult::Tail(String::new()),
+                    TaskKey::Tail(id) => TaskResult::Tail(format!("last words of {}\n", self.world.containers.get(id).map_or("nobody", |c| c.name.as_str()))),
                     TaskKey::Disk(_) => TaskResult::Disk(1 << 20),
                     TaskKey::Helper | TaskKey::Hook(..) | TaskKey::IdleCheck(_) | TaskKey::IdleWarn(_) | TaskKey::Probe(_) => {
                         TaskResult::Exit { code: 0, output: String::new() }
                     }
                 };
                 *state = TaskState::Done { at: self.now, result };
+                finished = true;
             }
         }
+        finished
     }
 
     /// Changes a container behind the operator's back.
@@ -212,7 +228,17 @@ impl Model {
             Operation::Disconnect { network: id, .. } => container.networks.retain(|_, of| of != id),
             Operation::Pause(_) => container.state = State::Paused,
             Operation::Unpause(_) => container.state = State::Running(HealthState::None),
-            _ => unreachable!(),
+            Operation::EnsureNetwork { .. }
+            | Operation::RemoveNetwork { .. }
+            | Operation::EnsureVolume { .. }
+            | Operation::RemoveVolume { .. }
+            | Operation::Create { .. }
+            | Operation::Remove(_)
+            | Operation::Begin(..)
+            | Operation::Forget(_)
+            | Operation::Record(_)
+            | Operation::ReleaseLeases
+            | Operation::Release => unreachable!("{}", operation.name()),
         }
         self.identify(&mut container);
         self.world.insert(container);

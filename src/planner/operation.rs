@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::desired::{ContainerSpec, Limits};
@@ -173,6 +174,8 @@ pub enum Task {
     Tail {
         /// How many.
         lines: u32,
+        /// Only what was written up to then.
+        until: Option<Timestamp>,
     },
 }
 

@@ -7,9 +7,9 @@
 use super::builder::{Builder, target};
 use super::container::{Progress, fetching, push_create, record_applied};
 use super::readiness::{self, Readiness};
-use super::{Action, Cause, Operation, Target, hooks, image};
+use super::{Action, Cause, Operation, Target, hooks, image, last_lines};
 use crate::desired::{ContainerSpec, Role};
-use crate::observed::{Container, Identity, State};
+use crate::observed::{Container, Identity, State, TaskKey};
 use crate::resource::Reason;
 use crate::resource::workspace::RestartPolicy;
 use crate::state::Fact;
@@ -23,12 +23,21 @@ pub fn begin(b: &mut Builder<'_>, want: &ContainerSpec, old: (&Container, &Ident
     if old.0.is_active() && !before_stop(b, want, old.0) {
         return Progress::Working(Reason::Progressing, format!("{} is about to be replaced", want.name), None);
     }
+    let mut kept = Vec::new();
+    if !old.0.is_active() {
+        match last_words(b, want, old.0) {
+            Some(nodes) => kept = nodes,
+            None => return Progress::Working(Reason::Progressing, format!("{} is about to be replaced", want.name), None),
+        }
+    }
     let name = format!("{}{NEXT}", want.name);
     let made = push_create(b, want, &name, image_id, cause.clone());
     b.nodes[made].action = Action::Replace;
     let new = || Target::Made { node: made, name: name.clone() };
     if !old.0.is_active() {
-        let removed = b.push(Operation::Remove(target(old.0, old.1)), Action::Replace, cause.clone(), vec![made]);
+        kept.push(made);
+        let removed = b.push(Operation::Remove(target(old.0, old.1)), Action::Replace, cause.clone(), kept);
+        forget(b, old.0, &cause, removed);
         let renamed = b.push(Operation::Rename { target: new(), to: want.name.clone() }, Action::Replace, cause.clone(), vec![removed]);
         let recorded = record_applied(b, want, &cause, vec![renamed]);
         let mut after = gate.to_vec();
@@ -121,9 +130,12 @@ fn finish(b: &mut Builder<'_>, want: &ContainerSpec, old: Option<(&Container, &I
     let mut after = Vec::new();
     if let Some(old) = old {
         if old.0.is_active() {
-            after.push(push_stop(b, want, old, cause, Vec::new()));
+            push_stop(b, want, old, cause, Vec::new());
+            return;
         }
-        after = vec![b.push(Operation::Remove(target(old.0, old.1)), Action::Replace, cause.clone(), after)];
+        let Some(kept) = last_words(b, want, old.0) else { return };
+        after = vec![b.push(Operation::Remove(target(old.0, old.1)), Action::Replace, cause.clone(), kept)];
+        forget(b, old.0, cause, after[0]);
     }
     let renamed = b.push(Operation::Rename { target: target(new.0, new.1), to: want.name.clone() }, Action::Replace, cause.clone(), after);
     if new.1.hash == want.hash {
@@ -136,10 +148,12 @@ fn finish(b: &mut Builder<'_>, want: &ContainerSpec, old: Option<(&Container, &I
 
 /// Takes the new away and starts the old again; the failure is remembered first, so that it is not tried for ever.
 fn undo(b: &mut Builder<'_>, want: &ContainerSpec, old: (&Container, &Identity), new: (&Container, &Identity), why: &str) {
+    let Some(mut after) = last_words(b, want, new.0) else { return };
     let cause = Cause::new("replacement", "started", why);
     let fact = Fact::UpdateFailed(Some((want.hash.clone(), why.to_owned())));
     let recorded = b.push(Operation::Record(fact), Action::None, cause.clone(), Vec::new());
-    let removed = discard(b, want, new, &cause, vec![recorded]);
+    after.push(recorded);
+    let removed = discard(b, want, new, &cause, after);
     if !old.0.is_active() {
         b.push(Operation::Start(target(old.0, old.1)), Action::Start, cause, vec![removed]);
     }
@@ -149,7 +163,20 @@ fn discard(b: &mut Builder<'_>, want: &ContainerSpec, new: (&Container, &Identit
     if new.0.is_active() {
         after = vec![push_stop(b, want, new, cause, after)];
     }
-    b.push(Operation::Remove(target(new.0, new.1)), Action::Replace, cause.clone(), after)
+    let removed = b.push(Operation::Remove(target(new.0, new.1)), Action::Replace, cause.clone(), after);
+    forget(b, new.0, cause, removed);
+    removed
+}
+
+/// What main wrote last is remembered before it goes; `None`: it is being read.
+fn last_words(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container) -> Option<Vec<usize>> {
+    if want.role == Role::Main { last_lines::keep(b, container) } else { Some(Vec::new()) }
+}
+
+fn forget(b: &mut Builder<'_>, container: &Container, cause: &Cause, removed: usize) {
+    if b.task(&TaskKey::Tail(container.id.clone())).is_some() {
+        b.push(Operation::Forget(TaskKey::Tail(container.id.clone())), Action::None, cause.clone(), vec![removed]);
+    }
 }
 
 fn push_stop(b: &mut Builder<'_>, want: &ContainerSpec, (container, owner): (&Container, &Identity), cause: &Cause, mut after: Vec<usize>) -> usize {

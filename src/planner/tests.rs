@@ -253,6 +253,74 @@ fn a_crash_loop_backs_off() {
 }
 
 #[test]
+fn the_last_lines_are_remembered_before_they_go() {
+    let (mut m, want) = (model(), intent(web("web:1"), 1));
+    m.settle(&want);
+    let now = m.now;
+    m.meddle("dm-ws-alice.shop", |c| {
+        c.state = State::Exited { code: 1 };
+        c.details.as_mut().unwrap().finished = Some(now);
+    });
+    m.settle(&want);
+    assert_eq!(m.facts.previous_log.take().as_deref(), Some("last words of dm-ws-alice.shop\n"), "a crash");
+    m.meddle("dm-ws-alice.shop", |c| {
+        let details = c.details.as_mut().unwrap();
+        (details.restarts, details.finished) = (1, Some(now + SignedDuration::from_secs(5)));
+    });
+    m.now += SignedDuration::from_secs(6);
+    m.settle_waiting(&want);
+    assert!(m.facts.previous_log.take().is_some(), "a crash after which the engine started it");
+    m.now += SignedDuration::from_secs(60);
+    m.settle(&intent(web("web:2"), 2));
+    assert!(m.facts.previous_log.take().is_some(), "a replacement");
+    let removed = m.log.iter().rposition(|line| line.starts_with("remove ")).unwrap();
+    assert!(m.log[..removed].iter().any(|line| line == "record previous-log"), "{:?}", m.log);
+    let stone = Tombstone { uid: uid(), at: m.now, until: m.now + SignedDuration::from_hours(168), consent: Consent::None, purge: false };
+    m.now += SignedDuration::from_secs(60);
+    m.settle(&Intent::Absent(stone));
+    assert!(m.facts.previous_log.is_some() && m.states().is_empty(), "a deletion");
+}
+
+#[test]
+fn a_process_that_the_engine_restarts_is_believed_after_a_while() {
+    let (mut m, want) = (model(), intent(web("web:1"), 1));
+    m.settle(&want);
+    let now = m.now;
+    let restarted = |restarts: u64| {
+        move |c: &mut crate::observed::Container| {
+            let details = c.details.as_mut().unwrap();
+            (details.restarts, details.started) = (restarts, Some(now));
+        }
+    };
+    m.meddle("dm-ws-alice.shop", restarted(1));
+    let plan = m.plan(&want);
+    assert_eq!((plan.verdict.reason, plan.recheck), (Reason::Starting, Some(now + SignedDuration::from_secs(10))));
+    m.meddle("dm-ws-alice.shop", restarted(3));
+    assert_eq!(m.plan(&want).verdict.reason, Reason::CrashLoop);
+    m.now += SignedDuration::from_secs(10);
+    assert_eq!(m.plan(&want).verdict.reason, Reason::Running);
+}
+
+#[test]
+fn an_inherited_change_waits_for_idleness_and_its_turn() {
+    let mut m = model();
+    m.settle(&intent(web("web:1"), 1));
+    // The object's own spec is as it was.
+    let want = intent(web("web:2"), 1);
+    let pending = |plan: &Plan| plan.verdict.conditions.iter().find(|c| c.type_ == ConditionType::RestartPending).map(|c| c.message.clone());
+    let plan = m.plan(&want);
+    assert_eq!(pending(&plan).unwrap(), "image: web:1 -> web:2 waits until the workspace is idle; `dockmaster restart` does it now");
+    assert!(!plan.nodes.iter().any(|node| node.operation.is_mutating()));
+    m.now += SignedDuration::from_mins(11);
+    m.standing.inherited_turn = false;
+    let plan = m.settle_waiting(&want);
+    assert_eq!(pending(&plan).unwrap(), "image: web:1 -> web:2 waits for its turn: two at a time");
+    m.standing.inherited_turn = true;
+    m.settle(&want);
+    assert_eq!(m.world.container_named("dm-ws-alice.shop").unwrap().image_id, "sha256:web2");
+}
+
+#[test]
 fn a_process_that_may_end_is_completed() {
     let mut spec = web("web:1");
     spec["restart"] = json!("on-failure");
@@ -395,8 +463,7 @@ fn deletion_keeps_data_until_the_tombstone_ends_and_then_only_goes_with_consent(
     let (mut m, want) = (model(), intent(with_services(), 1));
     m.settle(&want);
     let mut stone = Tombstone { uid: uid(), at: m.now, until: m.now + SignedDuration::from_hours(168), consent: Consent::None, purge: false };
-    let plan = m.plan(&Intent::Absent(stone.clone()));
-    m.apply(&plan, usize::MAX);
+    m.settle(&Intent::Absent(stone.clone()));
     assert!(m.states().is_empty());
     assert_eq!(m.world.networks.len(), 1, "the namespace's stays");
     assert!(m.plan(&Intent::Absent(stone.clone())).is_empty());

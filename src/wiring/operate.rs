@@ -12,6 +12,7 @@ use dockmaster::controller::{Controller, Parts, Permission};
 use dockmaster::http::control;
 use dockmaster::http::handle::Handle;
 use dockmaster::runtime::docker::connect::{self, Client};
+use dockmaster::runtime::docker::helper_image::HelperImage;
 use dockmaster::runtime::docker::lock::{Holder, Lock};
 use dockmaster::source::SpecSource;
 use dockmaster::source::directory::DirectorySource;
@@ -30,6 +31,9 @@ use super::host::{SystemClock, SystemHost};
 /// The most objects worked on at once: beyond eight an engine only gets slower.
 const MOST_AT_ONCE: usize = 8;
 
+/// How often an engine that is away is tried.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Runs the operator until it is told to stop, or once.
 pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, Failure> {
     telemetry(arguments.log_format);
@@ -41,14 +45,11 @@ pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, F
     let stop = CancellationToken::new();
     on_signals(&stop)?;
     let Some(client) = engine(&settings, arguments.once, &stop).await? else { return Ok(out::DONE) };
-    let holder = holder(&state_dir);
     let image = super::helper_image(&settings);
-    let acquire = Lock::acquire(&client, &settings.installation, &image, &holder, |other| {
-        tracing::warn!(holder = %other, installation = settings.installation, "another operator has this engine; waiting for it to end");
-    });
+    let claim = Claim { installation: settings.installation.clone(), docker_host: settings.docker_host.clone(), image, holder: holder(&state_dir) };
     let lock = tokio::select! { biased;
         () = stop.cancelled() => return Ok(out::DONE),
-        lock = acquire => lock?,
+        lock = claim.acquire(&client) => lock?,
     };
     let permission = Permission::default();
     let sources = sources(&settings, ledger.as_ref()).await?;
@@ -66,12 +67,14 @@ pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, F
         permission: permission.clone(),
         settings,
     });
-    let lost = lock.lost();
-    let watched = (permission.clone(), stop.clone());
-    tokio::spawn(async move {
-        lost.await;
-        watched.0.revoke();
-        watched.1.cancel();
+    let done = CancellationToken::new();
+    let held = tokio::spawn({
+        let (controller, stop, done, once) = (controller.clone(), stop.clone(), done.clone(), arguments.once);
+        async move {
+            let held = claim.hold(lock, &permission, &controller, once, &done).await;
+            stop.cancel();
+            held
+        }
     });
     let listener = control::bind(&state_dir)?;
     let served = tokio::spawn(control::serve(listener, Arc::new(Handle::new(controller.clone(), Timestamp::now())), stop.clone()));
@@ -79,13 +82,17 @@ pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, F
     let code = operate(context, arguments, &controller, &stop).await;
     stop.cancel();
     drop(served.await);
-    let revoked = permission.is_revoked();
-    lock.release().await;
+    done.cancel();
+    let held = held.await?;
     ledger.close().await;
-    if revoked {
-        return Err(Failure::new("the lock on the engine was lost: another operator may have it now, so nothing is changed any more; start again"));
+    match held {
+        Held::Still(lock) => {
+            lock.release().await;
+            code
+        }
+        Held::Away => code,
+        Held::Lost => Err(Failure::new("the lock on the engine was lost: another operator may have it now, so nothing is changed any more; start again")),
     }
-    code
 }
 
 async fn operate(context: &mut Context<'_>, arguments: &RunArgs, controller: &Arc<Controller>, stop: &CancellationToken) -> Result<u8, Failure> {
@@ -134,6 +141,66 @@ async fn engine(settings: &RunSettings, once: bool, stop: &CancellationToken) ->
             Err(_) => {}
         }
         tokio::select! { biased; () = stop.cancelled() => return Ok(None), () = tokio::time::sleep(Duration::from_secs(2)) => {} }
+    }
+}
+
+/// What this operator lays claim to.
+struct Claim {
+    installation: String,
+    docker_host: Option<String>,
+    image: HelperImage,
+    holder: Holder,
+}
+
+/// How the lock ended up.
+enum Held {
+    /// It is held.
+    Still(Lock),
+    /// The engine is away, and the lock with it.
+    Away,
+    /// It was taken away.
+    Lost,
+}
+
+impl Claim {
+    /// Takes the lock, waiting for as long as another holds it.
+    async fn acquire(&self, client: &Client) -> Result<Lock, dockmaster::runtime::Error> {
+        Lock::acquire(client, &self.installation, &self.image, &self.holder, |other| {
+            tracing::warn!(holder = %other, installation = self.installation, "another operator has this engine; waiting for it to end");
+        })
+        .await
+    }
+
+    /// Holds the lock until it is `done`. An engine that goes away takes the lock with it: nothing is changed before it is held again.
+    /// A lock that goes while the engine is there was taken away by somebody.
+    async fn hold(&self, mut lock: Lock, permission: &Permission, controller: &Controller, once: bool, done: &CancellationToken) -> Held {
+        loop {
+            tokio::select! { biased; () = done.cancelled() => return Held::Still(lock), () = lock.lost() => {} }
+            permission.revoke();
+            if once || connect::connect(self.docker_host.as_deref()).await.is_ok() {
+                return Held::Lost;
+            }
+            tracing::warn!("the engine went away, and the lock with it; nothing is changed until both are back");
+            lock = tokio::select! { biased; () = done.cancelled() => return Held::Away, lock = self.again() => lock };
+            permission.restore();
+            tracing::info!("the engine is back, and the lock is held again");
+            if let Err(error) = controller.resume().await {
+                tracing::error!(error = &error as &dyn std::error::Error, "the ledger failed");
+            }
+        }
+    }
+
+    /// Takes the lock of an engine that is away, when it is back.
+    async fn again(&self) -> Lock {
+        loop {
+            if let Ok(client) = connect::connect(self.docker_host.as_deref()).await {
+                match self.acquire(&client).await {
+                    Ok(lock) => return lock,
+                    Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the lock cannot be taken yet"),
+                }
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 }
 

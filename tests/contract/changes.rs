@@ -98,7 +98,7 @@ async fn a_reader_that_is_too_slow_gets_a_resync() {
     let mut beside = f.runtime.changes();
     let absent: Vec<ContainerId> = (0..1100).map(|n| ContainerId(format!("absent{n}"))).collect();
     for id in &absent {
-        f.execute(Operation::Begin(TaskKey::Tail(id.clone()), Task::Tail { lines: 1 })).await.unwrap();
+        f.execute(Operation::Begin(TaskKey::Tail(id.clone()), Task::Tail { lines: 1, until: None })).await.unwrap();
     }
     let mut ended = 0;
     while ended < absent.len() {

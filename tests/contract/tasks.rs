@@ -119,7 +119,7 @@ async fn the_end_of_a_log_and_a_log_that_goes_on() {
         assert_eq!(chunk.stderr, &chunk.bytes[..] == b"err\n");
         text.push_str(std::str::from_utf8(&chunk.bytes).unwrap());
     }
-    let result = done(ended(&f, TaskKey::Tail(id.clone()), Task::Tail { lines: 3 }).await);
+    let result = done(ended(&f, TaskKey::Tail(id.clone()), Task::Tail { lines: 3, until: None }).await);
     let TaskResult::Tail(tail) = result else { panic!("{result:?}") };
     // Which of the two streams comes last is the engine's choice.
     assert!(tail.lines().count() == 3 && tail.contains("4\n"), "{tail}");

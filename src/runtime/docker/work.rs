@@ -1,12 +1,13 @@
 //! What tasks do on an engine: pull, run a command, take an activity sample, read the end of a log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bollard::models::CreateImageInfo;
-use bollard::query_parameters::{CreateImageOptions, InspectContainerOptions, StatsOptions};
+use bollard::query_parameters::{CreateImageOptions, InspectContainerOptions, LogsOptions, StatsOptions};
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
+use jiff::Timestamp;
 
 use super::connect::Client;
 use super::error::{classify, within};
@@ -14,7 +15,7 @@ use super::helper_image::HelperImage;
 use super::registry;
 use crate::observed::{ContainerId, TaskKey, TaskResult};
 use crate::planner::Task;
-use crate::runtime::console::{ExecOptions, LogOptions};
+use crate::runtime::console::ExecOptions;
 use crate::runtime::tasks::{Progress, Work};
 
 /// The limit of a quick call.
@@ -27,6 +28,8 @@ const OUTPUT: usize = 4096;
 const MEASURE: Duration = Duration::from_secs(120);
 /// Inspects of exec sessions in flight.
 const SESSIONS: usize = 8;
+/// How much of a log is kept.
+const LOG: usize = 64 << 10;
 
 /// The work of an engine's tasks.
 pub struct DockerWork {
@@ -47,7 +50,7 @@ impl Work for DockerWork {
             (Task::Pull { reference }, _) => Box::pin(async move { pull(&client, &reference, &progress).await }),
             (Task::Exec { argv, limit }, Some(id)) => Box::pin(async move { exec(&client, &id, argv, limit.0.unsigned_abs()).await }),
             (Task::Sample { ignore }, Some(id)) => Box::pin(async move { sample(&client, &id, &ignore).await }),
-            (Task::Tail { lines }, Some(id)) => Box::pin(async move { tail(&client, &id, lines).await }),
+            (Task::Tail { lines, until }, Some(id)) => Box::pin(async move { tail(&client, &id, lines, until).await }),
             (Task::Disk { volumes }, Some(id)) => Box::pin(async move { disk(&client, &id, &volumes).await }),
             (Task::Exec { .. } | Task::Sample { .. } | Task::Tail { .. } | Task::Disk { .. }, None) => {
                 Box::pin(async { Err("this task needs a container, and its key names none".to_owned()) })
@@ -222,16 +225,30 @@ fn allocated(root: &std::path::Path) -> u64 {
     bytes
 }
 
-async fn tail(client: &Client, id: &ContainerId, lines: u32) -> Result<TaskResult, String> {
+/// The last lines of a log, at most [`LOG`] bytes. Those written after `until` are left out, which the engine can do only by whole seconds.
+async fn tail(client: &Client, id: &ContainerId, lines: u32, until: Option<Timestamp>) -> Result<TaskResult, String> {
     let read = async {
-        let mut text = Vec::new();
-        let mut chunks = client.logs(&id.0, LogOptions { follow: false, tail: Some(lines.into()) });
+        let asked = if until.is_some() { lines.saturating_mul(10) } else { lines };
+        let options = LogsOptions { stdout: true, stderr: true, timestamps: true, tail: asked.to_string(), ..Default::default() };
+        let mut chunks = client.docker.logs(&id.0, Some(options));
+        let mut kept: VecDeque<Vec<u8>> = VecDeque::new();
         while let Some(chunk) = chunks.next().await {
-            text.extend_from_slice(&chunk.map_err(|error| error.to_string())?.bytes);
+            let bytes = chunk.map_err(|error| classify(error).to_string())?.into_bytes();
+            kept.extend(written_by(&bytes, until).map(<[u8]>::to_vec));
+            while kept.len() > usize::try_from(lines).unwrap_or(usize::MAX) || kept.iter().map(Vec::len).sum::<usize>() > LOG {
+                kept.pop_front();
+            }
         }
-        Ok(TaskResult::Tail(String::from_utf8_lossy(&text).into_owned()))
+        Ok(TaskResult::Tail(String::from_utf8_lossy(kept.make_contiguous().concat().as_slice()).into_owned()))
     };
     tokio::time::timeout(CALL, read).await.map_err(|_| "the engine gave no log".to_owned())?
+}
+
+/// A line of a log without the instant before it; `None`: it was written later.
+fn written_by(line: &[u8], until: Option<Timestamp>) -> Option<&[u8]> {
+    let space = line.iter().position(|byte| *byte == b' ')?;
+    let at: Timestamp = std::str::from_utf8(&line[..space]).ok()?.parse().ok()?;
+    until.is_none_or(|until| at <= until).then_some(&line[space + 1..])
 }
 
 #[cfg(test)]
@@ -248,6 +265,14 @@ mod tests {
         let bytes = allocated(tree.path());
         assert!(((1 << 20)..(1 << 20) + 65_536).contains(&bytes), "{bytes}");
         assert_eq!(allocated(&tree.path().join("absent")), 0);
+    }
+
+    #[test]
+    fn lines_of_a_log_up_to_an_instant() {
+        let line = b"2026-03-02T10:00:00.5Z the end\n";
+        assert_eq!(written_by(line, None), Some(&b"the end\n"[..]));
+        assert_eq!(written_by(line, "2026-03-02T10:00:00.5Z".parse().ok()), Some(&b"the end\n"[..]));
+        assert_eq!(written_by(line, "2026-03-02T10:00:00.4Z".parse().ok()), None);
     }
 
     #[test]
