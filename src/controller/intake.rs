@@ -376,18 +376,31 @@ impl Controller {
             keys.extend(store.waiting_for(&WaitKey::Object(key.clone())));
             keys.extend(store.waiting_for(&WaitKey::Roster(key.ns().to_owned())));
             match key.kind {
-                Kind::WorkspaceType => keys.extend(store.objects.keys().filter(|k| k.kind == Kind::Workspace).cloned()),
+                // Previews too: one may wait for a workspace whose type was missing.
+                Kind::WorkspaceType => keys.extend(store.objects.keys().filter(|k| !k.kind.is_cluster()).cloned()),
                 Kind::Tenant => {
                     let everyone = key.name == "default";
                     keys.extend(store.objects.keys().filter(|k| !k.kind.is_cluster() && (everyone || k.ns() == key.name)).cloned());
                 }
-                Kind::Workspace | Kind::Preview => keys.push(naming::namespace_ref(key.ns())),
+                Kind::Workspace => {
+                    keys.extend(store.in_namespace(Kind::Preview, key.ns()).filter(|(_, entry)| is_made_from(entry, &key.name)).map(|(k, _)| k.clone()));
+                    keys.push(naming::namespace_ref(key.ns()));
+                }
+                Kind::Preview => keys.push(naming::namespace_ref(key.ns())),
                 Kind::Namespace => {}
             }
         }
         for key in keys {
             self.queue.push(key, trigger);
         }
+    }
+}
+
+/// Whether that is a preview of the workspace of this name.
+fn is_made_from(entry: &Entry, workspace: &str) -> bool {
+    match entry.item.as_ref().map(|item| &item.resource) {
+        Some(Resource::Preview(object)) => object.spec.workspace.as_deref() == Some(workspace),
+        Some(Resource::Workspace(_) | Resource::WorkspaceType(_) | Resource::Tenant(_)) | None => false,
     }
 }
 

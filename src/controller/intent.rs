@@ -12,7 +12,6 @@ use crate::desired::merge::{self, Resolved, Tenants};
 use crate::desired::preview::{self as previews, PreviewInput};
 use crate::desired::{DesiredState, Intent, NetworkWant, naming};
 use crate::observed::World;
-use crate::planner::WaitKey;
 use crate::resource::{
     Condition, ConditionType, Kind, Object, ObjectRef, PreviewSpec, Reason, Resource, TenantSpec, Truth, Uid, WorkspaceSpec, WorkspaceTypeSpec,
 };
@@ -171,8 +170,6 @@ impl Controller {
             let source = ObjectRef::new(Kind::Workspace, key.ns(), name);
             let found = self.store().objects.get(&source).cloned().filter(|source| source.item.is_some());
             let Some((source_entry, source_item)) = found.and_then(|e| e.item.clone().map(|item| (e, item))) else {
-                let mut store = self.store();
-                store.waiters.entry(WaitKey::Object(source)).or_default().insert(key.clone());
                 let message = format!("workspace {name} does not exist in namespace {}; declare it, or name another in spec.workspace", key.ns());
                 return Ok(Some(Condition::abnormal(ConditionType::WaitingOn, message)));
             };

@@ -176,7 +176,10 @@ pub fn lower_preview(input: &PreviewInput<'_>) -> Intent {
             "spec.password is not supported by this version, and without it the preview would be open; remove it to make the preview without a password";
         workload.fatal.push(Condition::abnormal(ConditionType::Unsupported, message));
     }
-    if !spec.links.is_empty() {
+    if spec.links.iter().any(|link| link.password.is_some()) {
+        let message = "passwords of spec.links are not supported by this version, and without them the preview would be open; remove them to make it without";
+        workload.fatal.push(Condition::abnormal(ConditionType::Unsupported, message));
+    } else if !spec.links.is_empty() {
         let message = "spec.links is not supported by this version and does nothing; reach the preview through its published port";
         workload.notices.push(Condition::abnormal(ConditionType::Unsupported, message));
     }

@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use super::builder::{Builder, target};
 use super::{Action, Cause, Operation, Plan, PlanInput, Target, Verdict, WaitKey, image, network, volume, workload};
 use crate::desired::{CopyWant, DesiredState, ImageWant, PreviewWant, Role, naming};
-use crate::observed::{Container, Identity, Slot, State};
+use crate::observed::{Container, HealthState, Identity, Slot, State};
 use crate::resource::preview::CopyMode;
 use crate::resource::quantity::Duration;
 use crate::resource::status::{Next, NextAction, Phase};
@@ -49,13 +49,18 @@ pub fn plan(input: &PlanInput<'_>, desired: &DesiredState) -> Plan {
 
 /// Makes the volumes and fills them.
 fn copying(mut b: Builder<'_>, copy: &CopyWant) -> Plan {
-    let desired = b.desired;
+    let (input, desired) = (b.input, b.desired);
     if !network::ensure(&mut b, &desired.networks) || !volume::ensure(&mut b, &desired.volumes) {
         let first = b.conditions.last().map(|c| (c.reason, c.message.clone())).unwrap_or((Reason::Failed, String::new()));
         return workload::impossible(b, first.0, &first.1);
     }
     let helpers: BTreeMap<Slot, (&Container, &Identity)> = b.ours().filter(|(_, o)| o.role == Role::Helper).map(|(c, o)| (o.slot, (c, o))).collect();
     let failed = match helpers.get(&Slot::Copy) {
+        None if !has_begun(input, copy) => {
+            let why = format!("{} to run, or to have run", copy.source.short());
+            b.wait(WaitKey::Object(copy.source.clone()), None, why);
+            None
+        }
         None => {
             make_helper(&mut b, copy, Slot::Copy, true);
             None
@@ -201,6 +206,18 @@ fn clear_helpers(b: &mut Builder<'_>) {
 /// The containers of the source.
 fn sources<'a>(input: &PlanInput<'a>, copy: &'a CopyWant) -> Vec<(&'a Container, &'a Identity)> {
     input.world.of(&copy.source).filter_map(|c| c.owner.as_ref().filter(|o| o.uid == copy.source_uid && o.role != Role::Helper).map(|o| (c, o))).collect()
+}
+
+/// Whether the source has what can be copied: its volumes, and a main container that is past its start.
+fn has_begun(input: &PlanInput<'_>, copy: &CopyWant) -> bool {
+    let is_there = |name: &String| input.world.volumes.get(name).and_then(|v| v.owner.as_ref()).is_some_and(|o| o.uid.as_ref() == Some(&copy.source_uid));
+    let is_past_start = |container: &Container| match container.state {
+        State::Created | State::Running(HealthState::Starting) | State::Removing | State::Dead => false,
+        State::Running(HealthState::None | HealthState::Healthy | HealthState::Unhealthy) => true,
+        State::Paused | State::Restarting | State::Exited { .. } => true,
+    };
+    let mains = sources(input, copy).into_iter().filter(|(_, owner)| owner.role == Role::Main);
+    copy.volumes.iter().all(|(from, _)| is_there(from)) && mains.map(|(container, _)| container).any(is_past_start)
 }
 
 /// Whether a paused container is kept still by a copy that is younger than twice its limit.
