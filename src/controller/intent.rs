@@ -10,7 +10,7 @@ use super::store::{Entry, Lowered, Store};
 use crate::desired::lower::{self, LowerInput, Surroundings};
 use crate::desired::merge::{self, Resolved, Tenants};
 use crate::desired::preview::{self as previews, PreviewInput};
-use crate::desired::{DesiredState, Intent, NetworkWant, naming};
+use crate::desired::{DesiredState, Intent, NetworkWant, mounts, naming};
 use crate::observed::World;
 use crate::resource::{
     Condition, ConditionType, Kind, Object, ObjectRef, PreviewSpec, Reason, Resource, TenantSpec, Truth, Uid, WorkspaceSpec, WorkspaceTypeSpec,
@@ -100,7 +100,7 @@ impl Controller {
             Some(claims) => self.grants(key, &entry.admission.uid, &claims).await?,
             None => Vec::new(),
         };
-        let around = self.around();
+        let around = self.around(&resolved, &item.directory.to_string_lossy());
         let intent = lower::lower(&LowerInput {
             around: around.borrow(),
             resource: object,
@@ -134,7 +134,9 @@ impl Controller {
             Some(claims) => self.grants(key, &entry.admission.uid, &claims).await?,
             None => Vec::new(),
         };
-        let around = self.around();
+        let own = item.directory.to_string_lossy();
+        let pinned = facts.pinned.as_ref().and_then(|pinned| pinned["directory"].as_str());
+        let around = self.around(&resolved, pinned.unwrap_or(&own));
         let intent = previews::lower_preview(&PreviewInput {
             around: around.borrow(),
             resource: object,
@@ -315,11 +317,20 @@ impl Controller {
         super::store::over_quota(&store, &world, key, &definitions.tenants)
     }
 
-    fn around(&self) -> Around {
+    fn around(&self, resolved: &Resolved, directory: &str) -> Around {
         let capabilities = self.capabilities();
+        let host_paths: Vec<String> = self.parts.settings.host_paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+        let mut paths = mounts::host_paths(&resolved.spec.mounts, directory);
+        if !paths.is_empty() {
+            paths.extend(host_paths.iter().map(|path| mounts::clean(path)));
+        }
+        // Links of this host say nothing of another's.
+        let real = |path: String| (path.clone(), self.parts.host.real_path(&path));
+        let links = paths.into_iter().filter(|_| capabilities.local).map(real).filter(|(path, real)| path != real).collect();
         Around {
             installation: self.parts.settings.installation.clone(),
-            host_paths: self.parts.settings.host_paths.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+            host_paths,
+            links,
             publish_address: self.parts.settings.publish_address.to_string(),
             disk_limit: capabilities.disk_limit,
             nano_cpus: capabilities.nano_cpus,
@@ -344,6 +355,7 @@ impl Controller {
 struct Around {
     installation: String,
     host_paths: Vec<String>,
+    links: BTreeMap<String, String>,
     publish_address: String,
     disk_limit: bool,
     nano_cpus: i64,
@@ -354,6 +366,7 @@ impl Around {
         Surroundings {
             installation: &self.installation,
             host_paths: &self.host_paths,
+            links: &self.links,
             publish_address: &self.publish_address,
             disk_limit: self.disk_limit,
             nano_cpus: self.nano_cpus,

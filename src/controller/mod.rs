@@ -48,6 +48,8 @@ pub trait Host: Send + Sync {
     fn is_port_free(&self, address: IpAddr, port: u16) -> bool;
     /// The subnets that the host routes, in CIDR notation: networks of ours must not overlap them.
     fn routes(&self) -> Vec<String>;
+    /// Where an absolute path leads, through all links; what does not exist leads where its nearest directory does.
+    fn real_path(&self, path: &str) -> String;
 }
 
 /// What the controller is made of.

@@ -14,7 +14,7 @@ use crate::resource::condition::{Condition, ConditionType};
 use crate::resource::quantity::Cpu;
 use crate::resource::tenant::Policy;
 use crate::resource::workspace::{
-    DeclaredState, DeletionPolicy, EnvVar, Health, Hooks, Port, Protocol, Publish, PullPolicy, Resources, RestartPolicy, SecurityProfile, Service,
+    DeclaredState, DeletionPolicy, EnvVar, Health, Hooks, Port, Protocol, Publish, PullPolicy, Resources, RestartPolicy, SecurityProfile, Service, UpdateOrder,
 };
 use crate::resource::{Kind, Metadata, Object, ObjectRef, RESTART, WorkspaceSpec};
 use crate::state::{Admission, Claim, Grant};
@@ -34,6 +34,8 @@ pub struct Surroundings<'a> {
     pub installation: &'a str,
     /// Absolute directories of the host below which specs may mount: `--host-path`.
     pub host_paths: &'a [String],
+    /// Cleaned paths of the host that are or go through links, and where they lead.
+    pub links: &'a BTreeMap<String, String>,
     /// The host's address on which ports are published.
     pub publish_address: &'a str,
     /// Whether the storage driver enforces a disk limit.
@@ -249,6 +251,13 @@ impl Workload<'_> {
         }
         if spec.engine.is_some() {
             refused("engine", "remove it to run on the engine of this operator");
+        }
+        let update = spec.update.clone().unwrap_or_default();
+        if update.order == Some(UpdateOrder::StartFirst) {
+            refused("update.order StartFirst", "remove it: the old container stops before the new one starts");
+        }
+        if update.keep_root_file_system == Some(true) {
+            refused("update.keepRootFileSystem", "keep what should last in a volume, and remove the field");
         }
         if !spec.files.is_empty() {
             refused("files", "mount the files from a volume or a host directory instead");

@@ -41,10 +41,12 @@ impl Case {
         let resolved = resolve(&resource.spec, &BTreeMap::new(), tenants);
         let object = ObjectRef::new(Kind::Workspace, "alice", "shop");
         let grants = self.grants.clone().unwrap_or_else(|| grant_all(&claims("dm", &object, &resolved).unwrap_or_default()));
+        let links = BTreeMap::from([("/srv/escape".to_owned(), "/etc".to_owned()), ("/srv/within".to_owned(), "/srv/sets".to_owned())]);
         lower(&LowerInput {
             around: Surroundings {
                 installation: "dm",
                 host_paths: &self.host_paths,
+                links: &links,
                 publish_address: "127.0.0.1",
                 disk_limit: self.disk_limit,
                 nano_cpus: 2_000_000_000,
@@ -279,6 +281,8 @@ fn what_cannot_be_done_is_said_and_nothing_is_half_done() {
         (json!({"image": "i", "project": "p"}), Unsupported, "spec.project is not supported by this version; mount"),
         (json!({"build": {"context": "."}}), Unsupported, "spec.build is not supported by this version; build the image elsewhere"),
         (json!({"image": "i", "engine": "e"}), Unsupported, "spec.engine is not"),
+        (json!({"image": "i", "update": {"order": "StartFirst"}}), Unsupported, "spec.update.order StartFirst is not"),
+        (json!({"image": "i", "update": {"keepRootFileSystem": true}}), Unsupported, "spec.update.keepRootFileSystem is not"),
         (json!({"image": "i", "files": [{"path": "/x", "secret": secret}]}), Unsupported, "spec.files is not"),
         (
             json!({"image": "i", "env": [{"name": "A", "secret": secret}]}),
@@ -371,6 +375,8 @@ fn host_directories_need_permission() {
             Err("the host directory /specs/bob/data at /d may not be mounted; start the operator with `--host-path /specs/bob/data`"),
         ),
         ("/etc", true, &["/srv"], None, Err("the host directory /etc at /d may not be mounted")),
+        ("/srv/escape", true, &["/srv"], None, Err("the host directory /srv/escape, which leads to /etc, at /d may not be mounted")),
+        ("/srv/within", false, &["/srv"], None, Ok("/srv/sets")),
         ("/srv/../etc", true, &["/srv"], None, Err("the host directory /etc at /d may not be mounted")),
         ("/srv2", true, &["/srv"], None, Err("the host directory /srv2 at /d may not be mounted")),
         ("/srv/sets", false, &["/srv/"], None, Ok("/srv/sets")),

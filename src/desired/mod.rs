@@ -8,7 +8,7 @@ pub mod fields;
 pub mod hash;
 pub mod lower;
 pub mod merge;
-mod mounts;
+pub mod mounts;
 pub mod naming;
 pub mod preview;
 pub mod security;

@@ -1,7 +1,10 @@
 //! Mounts and the volumes behind them: whose a volume is, and which directories of the host may be seen.
 //!
-//! Paths are compared as text, cleaned of `.` and `..`; links are the host's business, and whoever can plant one below an allowed
-//! directory can show what it points to. So `--host-path` should name directories that only trusted users write.
+//! Paths are compared after they were cleaned of `.` and `..` and, where the operator sees the engine's host, of links; what is mounted is
+//! where they lead. Whoever can exchange a directory between that look and the mount can still show another, so `--host-path` should name
+//! directories that only trusted users write.
+
+use std::collections::BTreeSet;
 
 use super::lower::Workload;
 use super::merge::invalid;
@@ -84,11 +87,17 @@ impl Workload<'_> {
         Some(MountSource::Volume(volume.to_owned()))
     }
 
+    /// Where a cleaned path leads.
+    fn real(&self, path: &str) -> String {
+        self.around.links.get(path).cloned().unwrap_or_else(|| path.to_owned())
+    }
+
     /// The absolute path of a directory of the host, when it may be mounted.
     fn host_path(&mut self, host: &str, path: &str, read_only: bool) -> Option<String> {
-        let own = clean(self.directory);
-        let wanted = if host.starts_with('/') { clean(host) } else { clean(&format!("{own}/{host}")) };
-        if self.around.host_paths.iter().any(|root| is_below(&wanted, &clean(root))) {
+        let named = absolute(host, self.directory);
+        let (own, wanted) = (self.real(&clean(self.directory)), self.real(&named));
+        let shown = if wanted == named { wanted.clone() } else { format!("{named}, which leads to {wanted},") };
+        if self.around.host_paths.iter().any(|root| is_below(&wanted, &self.real(&clean(root)))) {
             match policy::host_path(&self.policy, &wanted) {
                 Ok(()) => return Some(wanted),
                 Err(why) if !is_below(&wanted, &own) => {
@@ -100,18 +109,34 @@ impl Workload<'_> {
         }
         if !is_below(&wanted, &own) {
             self.fatal.push(invalid(format!(
-                "the host directory {wanted} at {path} may not be mounted; start the operator with `--host-path {wanted}`, or use a volume"
+                "the host directory {shown} at {path} may not be mounted; start the operator with `--host-path {wanted}`, or use a volume"
             )));
             return None;
         }
         if !read_only {
             self.fatal.push(invalid(format!(
-                "the host directory {wanted} at {path} lies beside the spec, where it can only be read; add `readOnly: true`, or start the operator with `--host-path {wanted}`"
+                "the host directory {shown} at {path} lies beside the spec, where it can only be read; add `readOnly: true`, or start the operator with `--host-path {wanted}`"
             )));
             return None;
         }
         Some(wanted)
     }
+}
+
+/// The cleaned paths of the host that a spec's mounts depend on: those that it names, and its own directory.
+pub fn host_paths(mounts: &[Mount], directory: &str) -> BTreeSet<String> {
+    let named = mounts.iter().filter_map(|mount| mount.host.as_deref()).map(|host| absolute(host, directory));
+    let own = clean(directory);
+    let mut paths: BTreeSet<String> = named.collect();
+    if !paths.is_empty() {
+        paths.insert(own);
+    }
+    paths
+}
+
+/// A path of a spec, which may be relative to its own directory.
+fn absolute(host: &str, directory: &str) -> String {
+    if host.starts_with('/') { clean(host) } else { clean(&format!("{directory}/{host}")) }
 }
 
 /// A read-only root file system still needs a place for temporary files.

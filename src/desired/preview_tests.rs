@@ -43,7 +43,7 @@ fn lowered(spec: Value, pinned: Option<&Value>, tenant: Value) -> DesiredState {
     let grants = grant_all(&claims("dm", &object, &resolved).unwrap_or_default());
     let admission = Admission { uid: uid(), generation: 1, created: "2026-01-02T00:00:00Z".parse().unwrap() };
     let intent = lower_preview(&PreviewInput {
-        around: Surroundings { installation: "dm", host_paths: &[], publish_address: "127.0.0.1", disk_limit: false, nano_cpus: 0 },
+        around: Surroundings { installation: "dm", host_paths: &[], links: &BTreeMap::new(), publish_address: "127.0.0.1", disk_limit: false, nano_cpus: 0 },
         resource: &resource,
         resolved: &resolved,
         pinned,

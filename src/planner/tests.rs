@@ -36,7 +36,14 @@ fn intent(spec: Value, generation: u64) -> Intent {
         Claim::Subnet { network, .. } => Grant::Subnet { network: network.clone(), cidr: "10.213.1.0/28".to_owned() },
     };
     let grants: Vec<Grant> = claims(INSTALLATION, &object, &resolved).unwrap().iter().map(&mut grant).collect();
-    let around = Surroundings { installation: INSTALLATION, host_paths: &[], publish_address: "127.0.0.1", disk_limit: false, nano_cpus: 8_000_000_000 };
+    let around = Surroundings {
+        installation: INSTALLATION,
+        host_paths: &[],
+        links: &BTreeMap::new(),
+        publish_address: "127.0.0.1",
+        disk_limit: false,
+        nano_cpus: 8_000_000_000,
+    };
     let lowered = lower(&LowerInput {
         around,
         resource: &resource,

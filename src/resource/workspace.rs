@@ -457,11 +457,26 @@ pub struct Hooks {
 
 /// When a replacement may interrupt.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Update {
     /// Default: at once for the object's own changes, when idle for inherited ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub when: Option<UpdateWhen>,
+    /// Whether the old container stops before the new one starts, which is the default. `StartFirst` is not supported yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<UpdateOrder>,
+    /// Whether a replacement keeps what was written outside of volumes. Not supported yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_root_file_system: Option<bool>,
+}
+
+/// What comes first in a replacement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UpdateOrder {
+    /// The old container stops, then the new one starts.
+    StopFirst,
+    /// The new container starts beside the old one. Not supported yet.
+    StartFirst,
 }
 
 /// When a replacement may interrupt.

@@ -159,7 +159,8 @@ fn conditions(p: &Projection<'_>, verdict: &Verdict, plan: &Plan) -> Vec<Conditi
     if verdict.reconciling {
         conditions.push(Condition::new(ConditionType::Reconciling, Truth::True, verdict.reason, &verdict.message));
     }
-    if verdict.stalled {
+    // A spec that is wrong brings its own, with all that is wrong.
+    if verdict.stalled && !verdict.conditions.iter().any(|condition| condition.type_ == ConditionType::Stalled) {
         conditions.push(Condition::new(ConditionType::Stalled, Truth::True, verdict.reason, &verdict.message));
     }
     // What is waited for is said where it explains why it is not ready; a task under way beside a ready workspace is no news.

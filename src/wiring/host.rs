@@ -1,6 +1,7 @@
 //! The host that the operator runs on: its clock, its ports, its routes.
 
 use std::net::{IpAddr, TcpListener};
+use std::path::{Path, PathBuf};
 
 use dockmaster::controller::{Clock, Host};
 use jiff::Timestamp;
@@ -36,6 +37,14 @@ impl Host for SystemHost {
         let table = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
         table.lines().skip(1).filter_map(route).collect()
     }
+
+    fn real_path(&self, path: &str) -> String {
+        let path = Path::new(path);
+        let known = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+        let real = known.and_then(|(above, real)| Some(real.join(path.strip_prefix(above).ok()?)));
+        // Joining nothing adds a slash.
+        real.map_or_else(|| path.to_owned(), |real| real.components().collect::<PathBuf>()).to_string_lossy().into_owned()
+    }
 }
 
 fn route(line: &str) -> Option<String> {
@@ -49,6 +58,17 @@ fn route(line: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_leads_through_links_even_where_its_end_does_not_exist() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        std::fs::create_dir(home.join("a")).unwrap();
+        std::os::unix::fs::symlink(home.join("a"), home.join("b")).unwrap();
+        let real = |path: &str| SystemHost.real_path(home.join(path).to_str().unwrap());
+        let expected = |path: &str| home.join(path).display().to_string();
+        assert_eq!([real("a"), real("b"), real("b/c/d"), real("c")], [expected("a"), expected("a"), expected("a/c/d"), expected("c")]);
+    }
 
     #[test]
     fn a_route_is_read_as_a_subnet_and_the_default_route_is_none() {

@@ -133,9 +133,16 @@ impl Operator {
     }
 
     /// A /20 of its own for each operator, so that suites side by side do not wait for addresses.
-    fn pool(&self) -> String {
+    pub fn pool(&self) -> String {
         let index = u32::from(self.ports.0) % 4096;
         format!("10.{}.{}.0/20", 64 + index / 16 % 128, (index % 16) * 16)
+    }
+
+    /// A /24 of that pool, for a network of somebody else's: at most 15.
+    pub fn subnet(&self, number: u8) -> String {
+        let pool = self.pool();
+        let octets: Vec<u8> = pool.split(['.', '/']).map(|octet| octet.parse().unwrap()).collect();
+        format!("{}.{}.{}.0/24", octets[0], octets[1], octets[2] + number)
     }
 
     /// Starts the operator.
@@ -229,6 +236,13 @@ impl Operator {
         self.docker(&["inspect", "--type", "container", "--format", template, container])
     }
 
+    /// All that an inspect tells of a container.
+    pub fn inspected(&self, container: &str) -> Value {
+        let text = self.docker(&["inspect", "--type", "container", container]);
+        let seen: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{container}: {text}"));
+        seen[0].clone()
+    }
+
     /// The Docker name of a workspace's main container, or of a service.
     pub fn container(&self, namespace: &str, name: &str, service: Option<&str>) -> String {
         let base = format!("{}-ws-{namespace}.{name}", self.installation());
@@ -242,6 +256,14 @@ impl Operator {
         let mut names: Vec<String> = all.lines().filter(|name| !name.ends_with("-lock")).map(str::to_owned).collect();
         names.sort();
         names
+    }
+
+    /// What a web server answers to a container, by name or address; nothing, or an error, where it cannot be reached. The static
+    /// program of the test image cannot look up names while it fetches.
+    pub fn fetch(&self, container: &str, host: &str, port: &str) -> String {
+        let script = r#"case $1 in [0-9]*) a=$1;; *) a=$(nslookup "$1" | sed -n 's/^Address: //p' | tail -n 1);; esac
+            [ -n "$a" ] && timeout 4 wget -T 3 -qO- "http://$a:$2/""#;
+        self.docker(&["exec", container, "sh", "-c", script, "fetch", host, port])
     }
 
     /// A GET of a URL; the body, `None` when nobody answers.
@@ -268,6 +290,12 @@ impl Drop for Operator {
 /// The `status` of a condition of a status.
 pub fn condition<'a>(status: &'a Value, type_: &str) -> Option<&'a str> {
     status["conditions"].as_array()?.iter().find(|condition| condition["type"] == type_)?["status"].as_str()
+}
+
+/// The message of a condition of a status; empty where it is absent.
+pub fn message<'a>(status: &'a Value, type_: &str) -> &'a str {
+    let found = status["conditions"].as_array().and_then(|all| all.iter().find(|condition| condition["type"] == type_));
+    found.and_then(|condition| condition["message"].as_str()).unwrap_or_default()
 }
 
 /// The reason of `Ready`.

@@ -18,6 +18,8 @@ use tokio::sync::OnceCell;
 pub const IMAGE: &str = "dockmaster-test/busybox:1";
 /// What installations of tests begin with; then the second of their making and four random digits.
 const PREFIX: &str = "tst";
+/// What stands before the installation in the names of things that are not the operator's.
+const EXTERNAL: &str = "ext-";
 /// What tests left that were killed is removed when it is so old.
 const STALE: u64 = 3600;
 
@@ -117,6 +119,11 @@ impl Sandbox {
     pub fn foreign(&self, name: &str) -> String {
         format!("{}-{name}", self.installation)
     }
+
+    /// The same where the name may not look like one of the operator's own.
+    pub fn external(&self, name: &str) -> String {
+        format!("{EXTERNAL}{}-{name}", self.installation)
+    }
 }
 
 /// Removes it all, in a thread with a runtime of its own: the test's may be gone.
@@ -144,7 +151,7 @@ fn is_stale(installation: &str) -> bool {
 /// Removes what belongs to the installations that `of` picks, by the beginning of the name or by label.
 async fn remove_all(client: &Client, of: impl Fn(&str) -> bool) {
     let docker = &client.docker;
-    let by_name = |name: &str| name.trim_start_matches('/').split_once('-').is_some_and(|(installation, _)| of(installation));
+    let by_name = |name: &str| name.trim_start_matches('/').trim_start_matches(EXTERNAL).split_once('-').is_some_and(|(installation, _)| of(installation));
     let by_label = |label: Option<&String>| label.is_some_and(|installation| of(installation));
     let label = "dockmaster.installation";
     let containers = docker.list_containers(Some(ListContainersOptions { all: true, ..Default::default() })).await.unwrap_or_default();
