@@ -45,11 +45,11 @@ struct Slot {
 
 impl Slot {
     /// When the wanted status may be written; `None`: nothing is wanted, or a write is under way.
-    fn due(&self, ending: bool) -> Option<Instant> {
+    fn due(&self, ending: bool, now: Instant) -> Option<Instant> {
         let (_, status) = self.wanted.as_ref().filter(|_| !self.writing)?;
         let same_phase = self.written.as_ref().is_some_and(|(_, written)| written.phase == status.phase);
         let paced = self.paced.filter(|_| same_phase && !ending);
-        Some(paced.unwrap_or_else(Instant::now))
+        Some(paced.unwrap_or(now))
     }
 }
 
@@ -100,7 +100,9 @@ impl Reporter {
                 tracing::warn!("some statuses were not written before the end");
                 return;
             }
-            let next = self.next(ending).unwrap_or_else(|| Instant::now() + RETRY).min(if ending { deadline } else { Instant::now() + RETRY });
+            // Where as many as may be are being written, the next begins when one of them ends.
+            let next = self.next(ending).filter(|_| writes.len() < AT_ONCE);
+            let next = next.unwrap_or_else(|| Instant::now() + RETRY).min(if ending { deadline } else { Instant::now() + RETRY });
             tokio::select! { biased;
                 Some(_) = writes.join_next() => {}
                 () = changed => {}
@@ -114,7 +116,7 @@ impl Reporter {
     fn take(&self, ending: bool) -> Option<(ObjectRef, Origin, Status)> {
         let now = Instant::now();
         let mut slots = self.slots();
-        let (object, slot) = slots.iter_mut().find(|(_, slot)| slot.due(ending).is_some_and(|due| due <= now))?;
+        let (object, slot) = slots.iter_mut().find(|(_, slot)| slot.due(ending, now).is_some_and(|due| due <= now))?;
         let (origin, status) = slot.wanted.take()?;
         slot.writing = true;
         Some((object.clone(), origin, status))
@@ -122,7 +124,8 @@ impl Reporter {
 
     /// When the next one's time comes.
     fn next(&self, ending: bool) -> Option<Instant> {
-        self.slots().values().filter_map(|slot| slot.due(ending)).min()
+        let now = Instant::now();
+        self.slots().values().filter_map(|slot| slot.due(ending, now)).min()
     }
 
     async fn write(&self, object: ObjectRef, origin: Origin, status: Status) {
@@ -213,5 +216,15 @@ mod tests {
         stop.cancel();
         running.await.unwrap();
         assert_eq!(written().last().unwrap().2, 6);
+    }
+
+    /// On a clock that does not stand still.
+    #[test]
+    fn what_is_wanted_is_due_at_once() {
+        let reporter = Reporter::new(Arc::new(Slow::default()));
+        let (x, at) = of("x");
+        reporter.offer(&x, &at, &status(Phase::Starting, 1));
+        assert!(reporter.take(false).is_some());
+        assert!(reporter.take(false).is_none(), "it is being written");
     }
 }
