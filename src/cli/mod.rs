@@ -10,6 +10,7 @@ pub mod args;
 pub mod completion;
 pub mod delete;
 pub mod describe;
+pub mod doctor;
 pub mod edit;
 pub mod events;
 pub mod exec;
@@ -163,8 +164,8 @@ pub async fn run(cli: Cli, adapters: &dyn Adapters, out: &mut Out) -> u8 {
     let code = match statedir::locate(cli.global.state_dir.as_deref()) {
         Ok(state_dir) => {
             let mut context = Context { adapters, out: &mut *out, global: cli.global, state_dir, now: Timestamp::now() };
-            // The operator and a command under way see interrupts themselves.
-            let attended = matches!(cli.verb, Verb::Run(_) | Verb::Exec(_));
+            // The operator, a command under way and a test object see interrupts themselves.
+            let attended = matches!(cli.verb, Verb::Run(_) | Verb::Exec(_) | Verb::Doctor(_));
             tokio::select! {
                 code = verb(cli.verb, &mut context) => code,
                 Ok(()) = tokio::signal::ctrl_c(), if !attended => Ok(out::INTERRUPTED),

@@ -31,8 +31,9 @@ pub struct Desk {
     printed: Mutex<Sink>,
 }
 
+/// What was printed.
 #[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<u8>>>);
+pub struct Sink(Arc<Mutex<Vec<u8>>>);
 
 impl std::io::Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -45,7 +46,7 @@ impl std::io::Write for Sink {
 }
 
 impl Sink {
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }

@@ -225,6 +225,20 @@ fn block_of(grant: &Grant) -> Option<(&str, Block)> {
     }
 }
 
+/// The subnets of that prefix in a pool that touch none of those taken, from the first to the last; `None`: the pool is no CIDR.
+pub fn free_subnets<'a>(pool: &str, prefix: u8, taken: &'a [String]) -> Option<impl DoubleEndedIterator<Item = String> + use<'a>> {
+    let pool = Block::parse(pool).filter(|_| pool.contains('/'))?;
+    let taken: Vec<Block> = taken.iter().filter_map(|cidr| Block::parse(cidr)).filter(|block| block.overlaps(&pool)).collect();
+    let count = if (pool.prefix..=32).contains(&prefix) { 1u32.checked_shl(u32::from(prefix - pool.prefix)).unwrap_or(u32::MAX) } else { 0 };
+    let block = move |index: u32| Block { first: pool.first + (index << (32 - u32::from(prefix))), prefix };
+    Some((0..count).map(block).filter(move |block| !taken.iter().any(|other| other.overlaps(block))).map(|block| block.to_string()))
+}
+
+/// Whether two subnets share an address; what is no CIDR shares none.
+pub fn overlap(one: &str, other: &str) -> bool {
+    Block::parse(one).zip(Block::parse(other)).is_some_and(|(one, other)| one.overlaps(&other))
+}
+
 /// An aligned block of IPv4 addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Block {
@@ -317,6 +331,18 @@ mod tests {
         fn port(&mut self, n: u8, claim: Claim, pools: &Pools) -> Option<u16> {
             port_of(&self.ask(n, &[claim], &[], pools).grants[0]).map(|(_, port)| port)
         }
+    }
+
+    #[test]
+    fn free_subnets_are_those_that_nothing_touches() {
+        let taken = ["10.0.0.16/30", "10.0.0.32/27", "172.17.0.0/16"].map(str::to_owned);
+        let free: Vec<String> = free_subnets("10.0.0.0/25", 28, &taken).unwrap().collect();
+        assert_eq!(free, ["10.0.0.0/28", "10.0.0.64/28", "10.0.0.80/28", "10.0.0.96/28", "10.0.0.112/28"]);
+        assert_eq!(free_subnets("10.0.0.0/25", 28, &taken).unwrap().next_back().as_deref(), Some("10.0.0.112/28"));
+        assert_eq!(free_subnets("10.0.0.0/29", 28, &[]).unwrap().count(), 0, "the pool is smaller");
+        assert_eq!(free_subnets("0.0.0.0/0", 28, &[]).unwrap().nth(1).as_deref(), Some("0.0.0.16/28"));
+        assert!(free_subnets("10.0.0.0", 28, &[]).is_none() && free_subnets("many", 28, &[]).is_none());
+        assert!(overlap("10.0.0.0/8", "10.213.0.0/16") && !overlap("10.0.0.0/8", "11.0.0.0/8") && !overlap("fd00::/8", "0.0.0.0/0"));
     }
 
     #[test]

@@ -67,6 +67,15 @@ impl SqliteLedger {
         Ok(Self { writer: readers.clone(), readers })
     }
 
+    /// Reads all of the ledger of this directory and finds it sound. An operator may run meanwhile.
+    ///
+    /// # Errors
+    /// `Absent`, `Corrupt`, `TooNew`.
+    pub async fn examine(dir: &Path) -> Result<()> {
+        let path = dir.join(FILE);
+        verify(&path, &path).await
+    }
+
     /// Writes what is still in the journal file to the ledger's, and closes both.
     pub async fn close(&self) {
         self.readers.close().await;

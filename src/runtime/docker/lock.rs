@@ -142,6 +142,16 @@ impl Lock {
         }
     }
 
+    /// Who holds the lock now, if anybody.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub async fn holder(client: &Client, installation: &str) -> Result<Option<Holder>, Error> {
+        let there = look(client, &naming::lock_container(installation)).await?;
+        let held = there.filter(|container| container.state.as_ref().and_then(|state| state.running) == Some(true));
+        Ok(held.and_then(|container| Holder::of(&container, installation)))
+    }
+
     /// Tries once; `None`: another was faster.
     async fn take(client: &Client, installation: &str, helper: &HelperImage, own: &Holder) -> Result<Option<Self>, Error> {
         let image = helper.ensure(client).await?;

@@ -1,5 +1,6 @@
 //! The Docker adapter: the only place that knows bollard.
 
+pub mod canary;
 pub mod changes;
 pub mod connect;
 pub mod convert;
@@ -12,6 +13,7 @@ pub mod lock;
 pub mod memory;
 pub mod observe;
 pub mod registry;
+pub mod rights;
 pub mod session;
 pub mod work;
 
