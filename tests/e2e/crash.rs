@@ -1,1 +1,75 @@
-//! The operator killed at any point always ends right.
+//! The operator killed at random points during a change of ten workspaces, again and again: it always ends right.
+
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::change::quiet;
+use crate::operator::{Operator, condition};
+use crate::watch::Watch;
+
+const WORKSPACES: usize = 10;
+const ROUNDS: usize = 4;
+
+/// All ten are ready with that image, nothing half done is left, and nothing is under way.
+fn is_right(operator: &Operator, image: &str) -> bool {
+    let all: serde_json::Value = serde_json::from_str(&operator.ok(&["get", "workspaces", "-n", "alice", "-o", "json"])).unwrap_or_default();
+    let ready = |object: &serde_json::Value| {
+        let status = &object["status"];
+        condition(status, "Ready") == Some("True")
+            && condition(status, "Reconciling").is_none()
+            && status["observedGeneration"] == object["metadata"]["generation"]
+            && object["spec"]["image"] == image
+    };
+    let filter = format!("label=dockmaster.installation={}", operator.installation());
+    let seen = operator.docker(&["ps", "-a", "--filter", &filter, "--format", "{{.Names}} {{.Image}} {{.State}}"]);
+    let mut seen: Vec<&str> = seen.lines().filter(|line| !line.contains("-lock ")).collect();
+    seen.sort_unstable();
+    let wanted: Vec<String> = (0..WORKSPACES).map(|n| format!("{} {image} running", operator.container("alice", &format!("w{n}"), None))).collect();
+    all["items"].as_array().is_some_and(|all| all.len() == WORKSPACES && all.iter().all(ready)) && seen == wanted
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_point_of_a_change_it_ends_right() {
+    let seed: u64 = std::env::var("DOCKMASTER_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    println!("DOCKMASTER_TEST_SEED={seed} repeats this");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut operator = Operator::new().await;
+    let images = [1, 2].map(|version| format!("{}:{version}", operator.sandbox.foreign("image")));
+    for image in &images {
+        operator.docker(&["tag", crate::support::IMAGE, image]);
+    }
+    for n in 0..WORKSPACES {
+        let spec = quiet(&format!("w{n}"), "  mounts: [{volume: data, path: /data}]\n").replace("IMAGE", &images[0]);
+        operator.write(&format!("alice/w{n}.yaml"), &spec);
+    }
+    let watch = Watch::start(&operator);
+    operator.start();
+    operator.wait("all to be ready", || is_right(&operator, &images[0]).then_some(()));
+    for n in 0..WORKSPACES {
+        let written = format!("echo {n} > /data/file");
+        operator.docker(&["exec", &operator.container("alice", &format!("w{n}"), None), "sh", "-c", &written]);
+    }
+    for round in 0..ROUNDS {
+        let (from, to) = (&images[round % 2], &images[(round + 1) % 2]);
+        for n in 0..WORKSPACES {
+            operator.edit(&format!("alice/w{n}.yaml"), from, to);
+        }
+        for _ in 0..random.random_range(1..=3) {
+            let after = Duration::from_millis(random.random_range(20..4000));
+            let killed = Instant::now() + after;
+            operator.wait("the instant of the kill", || (Instant::now() >= killed).then_some(()));
+            operator.kill();
+            println!("round {round}: killed after {after:?} with {:?}", operator.containers());
+            operator.start();
+        }
+        operator.wait("all to be right again", || is_right(&operator, to).then_some(()));
+        for n in 0..WORKSPACES {
+            let container = operator.container("alice", &format!("w{n}"), None);
+            assert_eq!(operator.docker(&["exec", &container, "cat", "/data/file"]), n.to_string(), "seed {seed}, round {round}");
+        }
+        assert_eq!(watch.doubles(), [""; 0], "seed {seed}, round {round}");
+    }
+    assert_eq!(operator.stop(), 0);
+}

@@ -1,1 +1,173 @@
-//! The engine stopped, killed and restarted.
+//! The engine restarted, killed, away for a while, pruned, exchanged: in the end everything is as declared.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use dockmaster::runtime::docker::connect::connect;
+
+use crate::change::quiet;
+use crate::operator::{Operator, condition, reason};
+use crate::support;
+
+/// An engine of a test's own.
+struct Engine {
+    directory: tempfile::TempDir,
+}
+
+impl Engine {
+    /// A running one, with the test image.
+    async fn new() -> Self {
+        let engine = Self { directory: tempfile::tempdir().unwrap() };
+        engine.script(&["start"]);
+        engine.load().await;
+        engine
+    }
+
+    fn script(&self, verb: &[&str]) -> String {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engine");
+        let output = Command::new(script).arg(verb[0]).arg(self.directory.path().join("engine")).args(&verb[1..]).output().unwrap();
+        assert!(output.status.success(), "tests/engine {verb:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    async fn load(&self) {
+        support::import(&connect(Some(&self.host())).await.unwrap(), support::IMAGE, &[]).await;
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("engine/docker.sock")
+    }
+
+    fn host(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// A GET of a port that a container of this engine publishes.
+    fn answers(&self, url: &str) -> bool {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engine");
+        let mut command = Command::new(script);
+        command.arg("exec").arg(self.directory.path().join("engine")).args(["curl", "-fsS", "-m", "5", url]);
+        command.output().unwrap().status.success()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.script(&["stop"]);
+    }
+}
+
+const SHOP: &str = "apiVersion: dockmaster/v1
+kind: Workspace
+metadata: {name: shop}
+spec:
+  image: IMAGE
+  command: [sh, -c, 'exec httpd -f -p 8080 -h /data']
+  ports: [{name: http, container: 8080, publish: Pool}]
+  mounts: [{volume: data, path: /data}]
+  services:
+    db: {image: IMAGE, command: [sleep, '100000']}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarted_killed_or_away_the_engine_finds_everything_in_the_end() {
+    let engine = Engine::new().await;
+    let mut operator = Operator::on(&engine.host()).await;
+    operator.write("alice/shop.yaml", SHOP);
+    operator.write("alice/rests.yaml", &quiet("rests", ""));
+    operator.start();
+    let url = operator.until_ready("alice", "shop")["status"]["url"].as_str().unwrap().to_owned();
+    operator.until_ready("alice", "rests");
+    operator.ok(&["stop", "rests", "-n", "alice"]);
+    operator.until("alice", "rests", "a stop", |status| reason(status) == "Stopped");
+    let (shop, db, rests) = (operator.container("alice", "shop", None), operator.container("alice", "shop", Some("db")), operator.container("alice", "rests", None));
+    operator.docker(&["exec", &shop, "sh", "-c", "echo kept > /data/index.html"]);
+    let id = operator.inspect(&shop, "{{.Id}}");
+    let right = |what: &str| {
+        operator.wait(&format!("all to be as declared after {what}"), || {
+            let runs = |container: &str| operator.inspect(container, "{{.State.Running}}") == "true";
+            (runs(&shop) && runs(&db) && operator.inspect(&rests, "{{.State.Running}}") == "false").then_some(())
+        });
+        operator.until_ready("alice", "shop");
+        operator.wait("an answer", || engine.answers(&url).then_some(()));
+        assert_eq!(operator.inspect(&shop, "{{.Id}}"), id, "{what}: the same container");
+    };
+    engine.script(&["restart"]);
+    right("a restart");
+    engine.script(&["kill"]);
+    engine.script(&["start"]);
+    right("a kill");
+    // The lock is held again: what is done by hand is healed.
+    operator.docker(&["rm", "-f", &db]);
+    operator.wait("the service back", || (operator.inspect(&db, "{{.State.Running}}") == "true").then_some(()));
+
+    // Away for long: nothing is known, and that is said.
+    engine.script(&["kill"]);
+    let away = operator.until("alice", "shop", "an engine that is away", |status| condition(status, "EngineUnavailable") == Some("True"));
+    assert_eq!(condition(&away["status"], "Ready"), Some("Unknown"));
+    operator.edit("alice/shop.yaml", "  mounts:", "  env: [{name: A, value: new}]\n  mounts:");
+    engine.script(&["start"]);
+    operator.wait("the change that was made meanwhile", || operator.inspect(&shop, "{{.Config.Env}}").contains("A=new").then_some(()));
+    let back = operator.until("alice", "shop", "an engine that is back", |status| condition(status, "EngineUnavailable").is_none() && condition(status, "Ready") == Some("True"));
+    assert_eq!(back["status"]["url"], url.as_str());
+    operator.wait("an answer", || engine.answers(&url).then_some(()));
+    assert_eq!(operator.docker(&["exec", &shop, "cat", "/data/index.html"]), "kept");
+    assert_eq!(operator.stop(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prune_takes_nothing_that_is_not_made_anew() {
+    let engine = Engine::new().await;
+    let mut operator = Operator::on(&engine.host()).await;
+    operator.write("alice/shop.yaml", SHOP);
+    operator.write("bob/rests.yaml", &quiet("rests", "  mounts: [{volume: data, path: /data}]\n").replace("IMAGE", "rests:1"));
+    operator.docker(&["tag", support::IMAGE, "rests:1"]);
+    operator.start();
+    operator.until_ready("bob", "rests");
+    operator.until_ready("alice", "shop");
+    operator.ok(&["stop", "rests", "-n", "bob"]);
+    operator.until("bob", "rests", "a stop", |status| reason(status) == "Stopped");
+    let (shop, rests) = (operator.container("alice", "shop", None), operator.container("bob", "rests", None));
+    let id = operator.inspect(&shop, "{{.Id}} {{.State.StartedAt}}");
+    let pruned = operator.docker(&["system", "prune", "-af", "--volumes"]);
+    assert!(pruned.contains("Deleted Containers") && pruned.contains("Deleted Networks") && pruned.contains("Deleted Volumes"), "{pruned}");
+    assert_eq!(operator.containers(), [shop.clone(), operator.container("alice", "shop", Some("db"))]);
+    assert_eq!(operator.inspect(&shop, "{{.Id}} {{.State.StartedAt}}"), id, "what runs was not touched");
+    operator.ok(&["start", "rests", "-n", "bob"]);
+    operator.until("bob", "rests", "a failed pull", |status| condition(status, "ImagePullFailed") == Some("True"));
+    operator.docker(&["tag", support::IMAGE, "rests:1"]);
+    operator.wait("it to run", || (operator.inspect(&rests, "{{.State.Running}}") == "true").then_some(()));
+    operator.until("bob", "rests", "lost data", |status| condition(status, "DataLost") == Some("True") && condition(status, "Ready") == Some("True"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_engine_behind_the_same_address_is_left_alone() {
+    let (first, second) = (Engine::new().await, Engine::new().await);
+    let address = first.directory.path().join("docker.sock");
+    let point = |to: &Engine| {
+        let temporary = first.directory.path().join("new");
+        std::os::unix::fs::symlink(to.socket(), &temporary).unwrap();
+        std::fs::rename(&temporary, &address).unwrap();
+    };
+    point(&first);
+    let mut operator = Operator::on(&format!("unix://{}", address.display())).await;
+    operator.write("alice/shop.yaml", &quiet("shop", ""));
+    operator.start();
+    operator.until_ready("alice", "shop");
+    let shop = operator.container("alice", "shop", None);
+    point(&second);
+    first.script(&["kill"]);
+    operator.until("alice", "shop", "another engine", |status| condition(status, "EngineChanged") == Some("True"));
+    operator.edit("alice/shop.yaml", "  image:", "  env: [{name: A, value: new}]\n  image:");
+    operator.wait("the change to be seen", || {
+        let object = operator.get("workspace", "alice", "shop")?;
+        (object["metadata"]["generation"] == 2).then_some(())
+    });
+    operator.until("alice", "shop", "another engine still", |status| condition(status, "EngineChanged") == Some("True"));
+    assert_eq!(operator.containers(), [""; 0], "nothing is made on it");
+    first.script(&["start"]);
+    point(&first);
+    second.script(&["kill"]);
+    operator.wait("the change on the first", || operator.inspect(&shop, "{{.Config.Env}}").contains("A=new").then_some(()));
+    operator.until_ready("alice", "shop");
+}

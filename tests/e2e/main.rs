@@ -26,4 +26,5 @@ mod report;
 mod services;
 mod stop;
 mod tenant;
+mod watch;
 mod writer;

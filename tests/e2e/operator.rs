@@ -54,6 +54,11 @@ impl Operator {
         &self.sandbox.installation
     }
 
+    /// Where the engine is.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// The range of ports.
     pub fn ports(&self) -> (u16, u16) {
         self.ports
@@ -164,6 +169,13 @@ impl Operator {
         code.unwrap_or_else(|| panic!("killed\n{}", self.log()))
     }
 
+    /// Waits until it ends by itself; the exit code.
+    pub fn ended(&mut self) -> i32 {
+        let mut child = self.child.take().unwrap();
+        let status = self.wait("the operator to end", || child.try_wait().unwrap());
+        status.code().unwrap_or_else(|| panic!("killed\n{}", self.log()))
+    }
+
     /// Kills it at once.
     pub fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
@@ -231,6 +243,24 @@ impl Operator {
         String::from_utf8_lossy(&output.stdout).trim().to_owned() + String::from_utf8_lossy(&output.stderr).trim()
     }
 
+    /// The journal of an object, oldest first, as `why -o json` tells it.
+    pub fn journal(&self, namespace: &str, object: &str) -> Vec<Value> {
+        let told: Value = serde_json::from_str(&self.ok(&["why", object, "-n", namespace, "-o", "json", "--tail", "100"])).unwrap();
+        told["items"].as_array().cloned().unwrap_or_else(|| vec![told])
+    }
+
+    /// The field changes that the journal told last, as `field: old -> new`.
+    pub fn changes(&self, namespace: &str, object: &str) -> Vec<String> {
+        let told = |change: &Value| format!("{}: {} -> {}", text(&change["field"]), text(&change["old"]), text(&change["new"]));
+        let changes = |entry: &Value| entry["changes"].as_array().filter(|all| !all.is_empty()).map(|all| all.iter().map(told).collect());
+        self.journal(namespace, object).iter().rev().find_map(changes).unwrap_or_default()
+    }
+
+    /// The events of a namespace as text.
+    pub fn events(&self, namespace: &str) -> String {
+        self.ok(&["events", "-n", namespace])
+    }
+
     /// A field of a container, by a template of `docker inspect`.
     pub fn inspect(&self, container: &str, template: &str) -> String {
         self.docker(&["inspect", "--type", "container", "--format", template, container])
@@ -285,6 +315,17 @@ impl Drop for Operator {
             drop(child.wait());
         }
     }
+}
+
+/// A JSON string.
+pub fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// The message of a condition that a status has; empty: it has none.
+pub fn message<'a>(status: &'a Value, type_: &str) -> &'a str {
+    let all = status["conditions"].as_array();
+    all.and_then(|all| all.iter().find(|condition| condition["type"] == type_)).map(|condition| text(&condition["message"])).unwrap_or_default()
 }
 
 /// The `status` of a condition of a status.
