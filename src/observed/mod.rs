@@ -401,6 +401,8 @@ pub struct Glimpse {
     pub networks: Vec<Network>,
     /// The object's volumes, all of them; those missing are gone.
     pub volumes: Vec<Volume>,
+    /// All images of the engine: references to ids.
+    pub images: BTreeMap<String, String>,
     /// The id of the helper image, when it exists.
     pub helper: Option<String>,
 }
@@ -413,6 +415,7 @@ impl World {
             containers: known.of(object).cloned().collect(),
             networks: self.networks.values().cloned().collect(),
             volumes: known.volumes.values().filter(mine).cloned().collect(),
+            images: self.images.clone(),
             helper: self.helper.clone(),
         };
         self.merge(object, glimpse);
@@ -432,6 +435,7 @@ impl World {
         for volume in glimpse.volumes {
             self.volumes.insert(volume.name.clone(), volume);
         }
+        self.images = glimpse.images;
         self.helper = glimpse.helper;
     }
 }

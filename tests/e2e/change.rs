@@ -215,9 +215,8 @@ async fn a_replacement_that_fails_is_undone_and_the_old_runs_on() {
     let first = operator.id("shop");
     let good = "command: [sh, -c, 'exec httpd -f -p 8080 -h /data']";
     operator.edit("alice/shop.yaml", good, "command: [sh, -c, 'echo cannot go on; exit 3']");
-    let shop = operator.until("alice", "shop", "an undone update", |status| {
-        condition(status, "UpdateFailed") == Some("True") && condition(status, "Ready") == Some("True")
-    });
+    let shop = operator
+        .until("alice", "shop", "an undone update", |status| condition(status, "UpdateFailed") == Some("True") && condition(status, "Ready") == Some("True"));
     assert!(message(&shop["status"], "UpdateFailed").contains("the old container runs on"), "{shop}");
     assert_eq!(operator.id("shop"), first);
     assert_eq!(operator.containers(), [container.clone()]);

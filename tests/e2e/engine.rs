@@ -80,7 +80,8 @@ async fn restarted_killed_or_away_the_engine_finds_everything_in_the_end() {
     operator.until_ready("alice", "rests");
     operator.ok(&["stop", "rests", "-n", "alice"]);
     operator.until("alice", "rests", "a stop", |status| reason(status) == "Stopped");
-    let (shop, db, rests) = (operator.container("alice", "shop", None), operator.container("alice", "shop", Some("db")), operator.container("alice", "rests", None));
+    let (shop, db, rests) =
+        (operator.container("alice", "shop", None), operator.container("alice", "shop", Some("db")), operator.container("alice", "rests", None));
     operator.docker(&["exec", &shop, "sh", "-c", "echo kept > /data/index.html"]);
     let id = operator.inspect(&shop, "{{.Id}}");
     let right = |what: &str| {
@@ -108,7 +109,9 @@ async fn restarted_killed_or_away_the_engine_finds_everything_in_the_end() {
     operator.edit("alice/shop.yaml", "  mounts:", "  env: [{name: A, value: new}]\n  mounts:");
     engine.script(&["start"]);
     operator.wait("the change that was made meanwhile", || operator.inspect(&shop, "{{.Config.Env}}").contains("A=new").then_some(()));
-    let back = operator.until("alice", "shop", "an engine that is back", |status| condition(status, "EngineUnavailable").is_none() && condition(status, "Ready") == Some("True"));
+    let back = operator.until("alice", "shop", "an engine that is back", |status| {
+        condition(status, "EngineUnavailable").is_none() && condition(status, "Ready") == Some("True")
+    });
     assert_eq!(back["status"]["url"], url.as_str());
     operator.wait("an answer", || engine.answers(&url).then_some(()));
     assert_eq!(operator.docker(&["exec", &shop, "cat", "/data/index.html"]), "kept");

@@ -34,7 +34,8 @@ async fn a_container_is_brought_back_whatever_is_done_to_it() {
     operator.start();
     operator.until_ready("alice", "peer");
     operator.until_ready("alice", "shop");
-    let (shop, db, peer) = (operator.container("alice", "shop", None), operator.container("alice", "shop", Some("db")), operator.container("alice", "peer", None));
+    let (shop, db, peer) =
+        (operator.container("alice", "shop", None), operator.container("alice", "shop", Some("db")), operator.container("alice", "peer", None));
     let id = |container: &str| operator.inspect(container, "{{.Id}}");
     let started = |container: &str| operator.inspect(container, "{{.State.StartedAt}}");
     let restarted = |container: &str, before: &str| {
@@ -124,7 +125,10 @@ async fn what_is_missing_at_the_next_start_is_made_anew() {
     }
     operator.docker(&["network", "rm", &name]);
     operator.wait("the private network back", || {
-        (operator.networks(&shop).len() == 2 && operator.networks(&db) == ["-ws-alice.shop"] && operator.docker(&["exec", &shop, "nslookup", "db", "127.0.0.11"]).contains("Address")).then_some(())
+        (operator.networks(&shop).len() == 2
+            && operator.networks(&db) == ["-ws-alice.shop"]
+            && operator.docker(&["exec", &shop, "nslookup", "db", "127.0.0.11"]).contains("Address"))
+        .then_some(())
     });
     operator.until_ready("alice", "shop");
 
@@ -208,23 +212,4 @@ async fn a_crash_loop_backs_off_and_its_last_lines_are_kept() {
     operator.edit("alice/shop.yaml", "[sh, -c, 'echo the reason; exit 3']", "[sleep, '100000']");
     operator.until_ready("alice", "shop");
     operator.until("alice", "shop", "no crash loop", |status| condition(status, "CrashLoop").is_none());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_removed_image_interrupts_nothing_and_is_fetched_again() {
-    let mut operator = Operator::new().await;
-    let image = format!("{}:1", operator.sandbox.foreign("image"));
-    operator.docker(&["tag", crate::support::IMAGE, &image]);
-    operator.write("alice/shop.yaml", &quiet("shop", "  state: Running\n").replace("IMAGE", &image));
-    operator.start();
-    operator.until_ready("alice", "shop");
-    let shop = operator.container("alice", "shop", None);
-    operator.ok(&["stop", "shop", "-n", "alice"]);
-    operator.until("alice", "shop", "a stop", |status| status["phase"] == "Stopped");
-    operator.docker(&["rm", &shop]);
-    operator.docker(&["rmi", &image]);
-    operator.ok(&["start", "shop", "-n", "alice"]);
-    operator.until("alice", "shop", "a failed pull", |status| condition(status, "ImagePullFailed") == Some("True"));
-    operator.docker(&["tag", crate::support::IMAGE, &image]);
-    operator.until_runs("shop");
 }

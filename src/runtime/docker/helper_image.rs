@@ -74,14 +74,6 @@ impl HelperImage {
         Self(Arc::new(Inner { source, digest: OnceCell::new(), making: Mutex::new(()) }))
     }
 
-    /// The filter of a listing that holds the image: a reference; `None` where only the whole listing does.
-    pub fn reference_filter(&self) -> Option<String> {
-        match &self.0.source {
-            Source::Executable(_) => Some(REPOSITORY.to_owned()),
-            Source::Given(reference) => Some(reference.clone()).filter(|reference| !reference.starts_with("sha256:")),
-        }
-    }
-
     /// Finds the image in a listing of the engine's images; its id.
     ///
     /// # Errors

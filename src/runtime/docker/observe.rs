@@ -26,7 +26,7 @@ impl DockerRuntime {
     /// Everything that the engine has.
     pub(super) async fn list(&self) -> Result<World, Error> {
         let (engine, containers, networks, volumes, images) =
-            futures::try_join!(self.engine_id(), self.containers(None), self.networks(None), self.volumes(None), self.images(None))?;
+            futures::try_join!(self.engine_id(), self.containers(None), self.networks(None), self.volumes(None), self.images())?;
         let networks: BTreeMap<String, Network> = networks.into_iter().map(|network| (network.id.clone(), network)).collect();
         let containers = self.complete(containers, &networks).await?;
         let listed: Vec<Network> = networks.values().cloned().collect();
@@ -47,7 +47,7 @@ impl DockerRuntime {
         Ok(world)
     }
 
-    /// What the engine has of one object, and all networks.
+    /// What the engine has of one object, and all networks and images.
     pub(super) async fn look_at(&self, object: &ObjectRef) -> Result<Glimpse, Error> {
         let mut labels = vec![
             format!("{}={}", naming::INSTALLATION, self.installation),
@@ -55,9 +55,8 @@ impl DockerRuntime {
             format!("{}={}", naming::NAME, object.name),
         ];
         labels.extend(object.namespace.as_ref().map(|namespace| format!("{}={namespace}", naming::NAMESPACE)));
-        let helper = self.helper.reference_filter().map(|reference| vec![reference]);
         let (containers, networks, volumes, images) =
-            futures::try_join!(self.containers(Some(labels.clone())), self.networks(None), self.volumes(Some(labels)), self.images(helper))?;
+            futures::try_join!(self.containers(Some(labels.clone())), self.networks(None), self.volumes(Some(labels)), self.images())?;
         let networks: BTreeMap<String, Network> = networks.into_iter().map(|network| (network.id.clone(), network)).collect();
         let mut containers = self.complete(containers, &networks).await?;
         containers.retain(|container| container.owner.as_ref().is_some_and(|owner| owner.object == *object));
@@ -65,7 +64,7 @@ impl DockerRuntime {
         volumes.retain(|volume| volume.owner.as_ref().is_some_and(|owner| owner.object == *object));
         let networks: Vec<Network> = networks.into_values().collect();
         self.memory().note(&networks, &volumes);
-        Ok(Glimpse { containers, networks, volumes, helper: self.helper_among(&images).await })
+        Ok(Glimpse { containers, networks, volumes, helper: self.helper_among(&images).await, images: convert::images(images) })
     }
 
     /// The engine's id. The event stream asks for it at each connection; without a stream it is asked for here.
@@ -106,9 +105,8 @@ impl DockerRuntime {
         Ok(list.volumes.unwrap_or_default().into_iter().map(|volume| convert::volume(&self.installation, volume)).collect())
     }
 
-    async fn images(&self, references: Option<Vec<String>>) -> Result<Vec<ImageSummary>, Error> {
-        let filters = references.map(|references| convert::filters([("reference", references)]));
-        within(LIST, self.client.docker.list_images(Some(ListImagesOptions { filters, ..Default::default() }))).await
+    async fn images(&self) -> Result<Vec<ImageSummary>, Error> {
+        within(LIST, self.client.docker.list_images(None::<ListImagesOptions>)).await
     }
 
     /// The helper image; without it, what needs it asks for its making, which then says what is wrong.
