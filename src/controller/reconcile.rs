@@ -34,7 +34,7 @@ enum Turn {
 impl Controller {
     /// Works on one object until it is settled, waits, or fails; then says when it is due again.
     pub(super) async fn reconcile(&self, key: &ObjectRef, trigger: Trigger) {
-        if self.engine_is_away(key).await || self.parts.permission.is_revoked() {
+        if self.engine_is_away(key).await || !self.may_plan() {
             return;
         }
         let turn = match self.turn(key, trigger).await {
@@ -60,6 +60,11 @@ impl Controller {
             Turn::Unfinished => self.queue.push(key.clone(), trigger),
             Turn::Failed => self.queue.push_after(key.clone(), jittered(failures)),
         }
+    }
+
+    /// Without the permission to change things nothing is planned; that another engine answers is said all the same.
+    fn may_plan(&self) -> bool {
+        !self.parts.permission.is_revoked() || self.store().engine_changed.is_some()
     }
 
     /// While the engine is away nothing is planned; after a while statuses say that nothing is known.

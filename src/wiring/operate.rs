@@ -46,7 +46,14 @@ pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, F
     on_signals(&stop)?;
     let Some(client) = engine(&settings, arguments.once, &stop).await? else { return Ok(out::DONE) };
     let image = super::helper_image(&settings);
-    let claim = Claim { installation: settings.installation.clone(), docker_host: settings.docker_host.clone(), image, holder: holder(&state_dir) };
+    let claim = Claim {
+        installation: settings.installation.clone(),
+        docker_host: settings.docker_host.clone(),
+        engine: client.engine.clone(),
+        accept_engine: arguments.accept_engine,
+        image,
+        holder: holder(&state_dir),
+    };
     let lock = tokio::select! { biased;
         () = stop.cancelled() => return Ok(out::DONE),
         lock = claim.acquire(&client) => lock?,
@@ -148,6 +155,8 @@ async fn engine(settings: &RunSettings, once: bool, stop: &CancellationToken) ->
 struct Claim {
     installation: String,
     docker_host: Option<String>,
+    engine: String,
+    accept_engine: bool,
     image: HelperImage,
     holder: Holder,
 }
@@ -177,7 +186,7 @@ impl Claim {
         loop {
             tokio::select! { biased; () = done.cancelled() => return Held::Still(lock), () = lock.lost() => {} }
             permission.revoke();
-            if once || connect::connect(self.docker_host.as_deref()).await.is_ok() {
+            if once || self.client().await.is_some() {
                 return Held::Lost;
             }
             tracing::warn!("the engine went away, and the lock with it; nothing is changed until both are back");
@@ -190,10 +199,16 @@ impl Claim {
         }
     }
 
+    /// The engine, when it answers. Another one in its place is not the engine, and gets no lock.
+    async fn client(&self) -> Option<Client> {
+        let client = connect::connect(self.docker_host.as_deref()).await.ok()?;
+        (self.accept_engine || client.engine == self.engine).then_some(client)
+    }
+
     /// Takes the lock of an engine that is away, when it is back.
     async fn again(&self) -> Lock {
         loop {
-            if let Ok(client) = connect::connect(self.docker_host.as_deref()).await {
+            if let Some(client) = self.client().await {
                 match self.acquire(&client).await {
                     Ok(lock) => return lock,
                     Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the lock cannot be taken yet"),

@@ -14,7 +14,8 @@ const ROUNDS: usize = 4;
 
 /// All ten are ready with that image, nothing half done is left, and nothing is under way.
 fn is_right(operator: &Operator, image: &str) -> bool {
-    let all: serde_json::Value = serde_json::from_str(&operator.ok(&["get", "workspaces", "-n", "alice", "-o", "json"])).unwrap_or_default();
+    let all = operator.verb(&["get", "workspaces", "-n", "alice", "-o", "json"]).stdout;
+    let all: serde_json::Value = serde_json::from_slice(&all).unwrap_or_default();
     let ready = |object: &serde_json::Value| {
         let status = &object["status"];
         condition(status, "Ready") == Some("True")
