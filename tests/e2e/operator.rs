@@ -322,12 +322,6 @@ pub fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// The message of a condition that a status has; empty: it has none.
-pub fn message<'a>(status: &'a Value, type_: &str) -> &'a str {
-    let all = status["conditions"].as_array();
-    all.and_then(|all| all.iter().find(|condition| condition["type"] == type_)).map(|condition| text(&condition["message"])).unwrap_or_default()
-}
-
 /// The `status` of a condition of a status.
 pub fn condition<'a>(status: &'a Value, type_: &str) -> Option<&'a str> {
     status["conditions"].as_array()?.iter().find(|condition| condition["type"] == type_)?["status"].as_str()
