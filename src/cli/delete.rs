@@ -70,11 +70,12 @@ pub async fn delete(context: &mut Context<'_>, arguments: &NamesArgs) -> Result<
 /// The tombstone of a deleted object.
 fn buried<'a>(editor: &'a Editor, object: &ObjectRef) -> Result<(&'a Record, &'a Tombstone), Failure> {
     let record = editor.views.iter().map(|view| &view.record).find(|record| record.object == *object);
-    match record.map(|record| (record, record.tombstone.as_ref())) {
+    match record.map(|record| (record, record.tombstone.as_ref())).filter(|(_, tombstone)| !tombstone.is_some_and(|tombstone| tombstone.purge)) {
         Some((record, Some(tombstone))) => Ok((record, tombstone)),
         Some((_, None)) => Err(Failure::new(format!("{} is not deleted; `dockmaster delete {object}` deletes it", object.short()))),
         None => {
-            let graves: Vec<_> = editor.views.iter().filter(|view| view.record.tombstone.is_some()).map(|view| view.object()).collect();
+            let graves: Vec<_> =
+                editor.views.iter().filter(|view| view.record.tombstone.as_ref().is_some_and(|tombstone| !tombstone.purge)).map(|view| view.object()).collect();
             let hint = match names::nearest(&object.name, graves.iter().map(|grave| grave.name.as_str())) {
                 Some(name) => format!("did you mean {name}?"),
                 None if graves.is_empty() => "nothing is".to_owned(),

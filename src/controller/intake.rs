@@ -13,7 +13,7 @@ use crate::desired::naming;
 use crate::observed::{State, World};
 use crate::planner::WaitKey;
 use crate::resource::workspace::DeletionPolicy;
-use crate::resource::{Condition, ConditionType, Kind, ObjectRef, Origin, Resource, Uid};
+use crate::resource::{Condition, ConditionType, Kind, ObjectRef, Origin, Resource, Status, Uid};
 use crate::source::select::FileContext;
 use crate::source::{Item, SourceEvent};
 use crate::state::{Admission, AdmittedAs, Consent, Document, Event, EventReason, EventType, Fact, LedgerError, Record, Tombstone, Trigger};
@@ -23,14 +23,16 @@ impl Controller {
     pub(super) async fn load(&self) -> Result<(), LedgerError> {
         let statuses = self.parts.ledger.statuses().await?;
         for record in self.parts.ledger.records().await? {
-            let status = statuses.get(&record.object).and_then(|(value, _)| serde_json::from_value(value.clone()).ok());
+            let status: Option<Status> = statuses.get(&record.object).and_then(|(value, _)| serde_json::from_value(value.clone()).ok());
+            // A deletion that was held stays held, however small a part of its source it is by now.
+            let hold = status.as_ref().and_then(|status| status.condition(ConditionType::PruneBlocked)).cloned();
             let item = if record.tombstone.is_none() { self.item_of(&record).map(Arc::new) } else { None };
             let entry = Entry {
                 item,
                 others: Vec::new(),
                 admission: record.admission,
+                hold: hold.filter(|_| record.tombstone.is_none()),
                 tombstone: record.tombstone,
-                hold: None,
                 status,
                 failures: 0,
                 port_failures: 0,
@@ -74,6 +76,7 @@ impl Controller {
                 }
                 self.remember_root(source).await?;
             }
+            SourceEvent::Reported { object, origin, status } => self.reported(&object, &origin, status.as_ref()),
             SourceEvent::Gone(gone) => self.gone(source, gone).await?,
             SourceEvent::Invalid { origin, shields, errors } => self.invalid(source, origin, shields, &errors).await,
             SourceEvent::Unhealthy(why) => self.source_health(source, Some(why)).await,
@@ -85,17 +88,27 @@ impl Controller {
         Ok(())
     }
 
+    /// A document's `status` is another than before. What the operator wrote itself is no news; what somebody else wrote or removed is put right.
+    fn reported(&self, key: &ObjectRef, origin: &Origin, seen: Option<&serde_json::Value>) {
+        let status =
+            self.store().objects.get(key).filter(|entry| entry.item.as_ref().is_some_and(|item| item.origin == *origin)).and_then(|e| e.status.clone());
+        if let Some(status) = status {
+            self.parts.reporter.saw(key, origin, seen);
+            self.parts.reporter.offer(key, origin, &status);
+        }
+    }
+
     /// Keeps what tells the source's place from another, for the next run.
     async fn remember_root(&self, source: &str) -> Result<(), LedgerError> {
         let identity = self.parts.sources.iter().find(|known| known.name() == source).and_then(|known| known.identity());
         self.parts.ledger.set_setting(&root_setting(source), identity.as_deref()).await
     }
 
-    async fn apply(&self, item: Item) -> Result<(), LedgerError> {
+    pub(super) async fn apply(&self, item: Item) -> Result<(), LedgerError> {
         let key = item.resource.reference();
         let source = item.origin.source.clone();
         self.store().sources.entry(source.clone()).or_default().seen.insert((key.clone(), item.origin.clone()));
-        if self.is_duplicate(&key, &item) {
+        if self.is_duplicate(&key, &item) || self.is_being_purged(&key, &item) {
             return Ok(());
         }
         let recovered = recovered(&self.world(), &key, &item);
@@ -167,6 +180,17 @@ impl Controller {
         true
     }
 
+    /// A purge is carried out to its end before a document begins the next life.
+    fn is_being_purged(&self, key: &ObjectRef, item: &Item) -> bool {
+        let mut store = self.store();
+        let Some(entry) = store.objects.get_mut(key).filter(|entry| entry.tombstone.as_ref().is_some_and(|tombstone| tombstone.purge)) else { return false };
+        entry.others.retain(|other| other.origin != item.origin);
+        entry.others.push(Arc::new(item.clone()));
+        drop(store);
+        self.queue.push(key.clone(), Trigger::Spec);
+        true
+    }
+
     /// The ledger did not know the object, but its containers or volumes did: what can be told from them is written down.
     async fn recover(&self, key: &ObjectRef, admission: &Admission, now: Timestamp) -> Result<(), LedgerError> {
         let facts = facts_of(&self.world(), key, &admission.uid, now);
@@ -182,6 +206,8 @@ impl Controller {
             let state = store.sources.entry(source.to_owned()).or_default();
             if errors.is_empty() {
                 state.invalid.remove(&origin);
+                // What it shielded may be gone.
+                state.missing_decided = false;
             } else {
                 state.invalid.insert(origin.clone(), shields);
             }
@@ -219,7 +245,8 @@ impl Controller {
         }
     }
 
-    /// What was in the ledger and not in a first listing that was complete, is gone too; asked some time after the listing.
+    /// What was in the ledger and not in a first listing that was complete, is gone too, and so is what a file shielded that can be used again;
+    /// asked some time after that.
     pub(super) async fn decide_missing(&self, source: &str) -> Result<(), LedgerError> {
         let gone: Vec<(ObjectRef, Origin)> = {
             let mut store = self.store();
@@ -238,7 +265,8 @@ impl Controller {
             }
             missing
         };
-        self.gone(source, gone).await
+        self.gone(source, gone).await?;
+        self.confirmed().await
     }
 
     async fn gone(&self, source: &str, gone: Vec<(ObjectRef, Origin)>) -> Result<(), LedgerError> {
@@ -251,7 +279,8 @@ impl Controller {
                 }
                 let Some(entry) = store.objects.get_mut(&key) else { continue };
                 entry.others.retain(|other| other.origin != origin);
-                if entry.item.as_ref().is_none_or(|item| item.origin != origin) {
+                // What is held already waits for its document or for a person.
+                if entry.hold.is_some() || entry.item.as_ref().is_none_or(|item| item.origin != origin) {
                     continue;
                 }
                 if entry.others.is_empty() { None } else { entry.item.take().and(Some(entry.others.remove(0))) }

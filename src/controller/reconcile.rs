@@ -95,7 +95,8 @@ impl Controller {
             let Some(entry) = self.store().objects.get(key).cloned() else { return Ok(Turn::Settled) };
             if let Some(Resource::Tenant(_) | Resource::WorkspaceType(_)) = entry.item.as_ref().map(|item| &item.resource) {
                 let now = self.now();
-                let status = project::definition(entry.admission.generation, entry.status.as_ref(), now);
+                let mut status = project::definition(entry.admission.generation, entry.status.as_ref(), now);
+                status.conditions.extend(entry.hold.clone());
                 self.publish(key, &entry, status, now).await;
                 return Ok(Turn::Settled);
             }
@@ -207,18 +208,26 @@ impl Controller {
             self.parts.ledger.journal(&journal).await?;
         }
         self.after_execution(key, plan, &report);
+        if is_done(plan, &report, |operation| matches!(operation, Operation::Release)) {
+            self.released(key).await?;
+        }
         Ok(report)
+    }
+
+    /// An object is forgotten. What it left in the world is not to be taken for its own by the next of its name, which may wait already.
+    async fn released(&self, key: &ObjectRef) -> Result<(), LedgerError> {
+        let entry = self.store().objects.remove(key);
+        drop(self.look(key).await);
+        drop(self.announcements.send(Announcement::Deleted(key.clone())));
+        for next in entry.into_iter().flat_map(|entry| entry.others) {
+            self.apply((*next).clone()).await?;
+        }
+        Ok(())
     }
 
     /// Wakes those who waited for what was just given back.
     fn after_execution(&self, key: &ObjectRef, plan: &Plan, report: &Report) {
-        let done = |wanted: fn(&Operation) -> bool| {
-            plan.nodes.iter().zip(&report.nodes).any(|(node, (result, _))| wanted(&node.operation) && matches!(result, NodeResult::Done(_)))
-        };
-        if done(|operation| matches!(operation, Operation::Release)) {
-            self.store().objects.remove(key);
-            drop(self.announcements.send(Announcement::Deleted(key.clone())));
-        }
+        let done = |wanted: fn(&Operation) -> bool| is_done(plan, report, wanted);
         if done(|operation| matches!(operation, Operation::ReleaseLeases | Operation::Release)) {
             let waiting = self.store().waiting_for(&WaitKey::Leases);
             waiting.into_iter().for_each(|waiter| self.queue.push(waiter, Trigger::Event));
@@ -365,6 +374,11 @@ impl Controller {
             self.queue.push_after(key.clone(), until(now, at));
         }
     }
+}
+
+/// Whether an operation of that sort was carried out.
+fn is_done(plan: &Plan, report: &Report, wanted: fn(&Operation) -> bool) -> bool {
+    plan.nodes.iter().zip(&report.nodes).any(|(node, (result, _))| wanted(&node.operation) && matches!(result, NodeResult::Done(_)))
 }
 
 /// The time from one instant to another, at least a little, so that a deadline has passed when it is looked at.

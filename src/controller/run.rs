@@ -14,6 +14,7 @@ use crate::observed::{TaskKey, World};
 use crate::planner::WaitKey;
 use crate::resource::{ConditionType, Kind, ObjectRef};
 use crate::runtime::Change;
+use crate::source::SourceEvent;
 use crate::state::{LedgerError, Trigger};
 
 /// The ledger setting that remembers the engine.
@@ -72,7 +73,16 @@ impl Controller {
                 () = stop.cancelled() => break,
                 Some((source, event)) = sources.recv() => {
                     // Trouble after the listing puts the decision off until it is over.
-                    let listed = matches!(event, crate::source::SourceEvent::InitDone | crate::source::SourceEvent::Healthy);
+                    let listed = match &event {
+                        SourceEvent::InitDone | SourceEvent::Healthy => true,
+                        SourceEvent::Invalid { errors, .. } => errors.is_empty(),
+                        SourceEvent::Init
+                        | SourceEvent::InitApply(_)
+                        | SourceEvent::Apply(_)
+                        | SourceEvent::Reported { .. }
+                        | SourceEvent::Gone(_)
+                        | SourceEvent::Unhealthy(_) => false,
+                    };
                     self.intake(&source, event).await?;
                     if listed {
                         self.decide_later(source);

@@ -10,7 +10,7 @@ use crate::desired::RunPolicy;
 use crate::observed::{Container, State};
 use crate::planner::hours;
 use crate::resource::status::{Next, NextAction, Phase};
-use crate::resource::{Condition, Reason, Truth};
+use crate::resource::{Condition, Truth};
 use crate::state::{Facts, StopReason};
 
 /// What is decided.
@@ -146,10 +146,6 @@ pub fn hold(input: &PlanInput<'_>, condition: &Condition) -> Plan {
         (false, _) => Phase::Pending,
     };
     let mut verdict = Verdict::new(phase, Truth::Unknown, condition.reason, condition.message.clone());
-    if condition.reason == Reason::SourceUnhealthy || condition.reason == Reason::PruneBlocked {
-        verdict.ready = if active { Truth::True } else { Truth::Unknown };
-        verdict.reason = if active { Reason::Running } else { condition.reason };
-    }
     verdict.conditions.push(condition.clone());
     Plan::idle(verdict)
 }

@@ -50,6 +50,15 @@ pub enum SourceEvent {
     InitDone,
     /// A document is new or changed.
     Apply(Box<Item>),
+    /// The `status` in a document is another than before, and nothing else of what it means.
+    Reported {
+        /// What it declares.
+        object: ObjectRef,
+        /// Where it is.
+        origin: Origin,
+        /// The status that it has now; `None`: it has none any more.
+        status: Option<serde_json::Value>,
+    },
     /// These documents are gone, all noticed at once; the listing was complete and agreed twice.
     Gone(Vec<(ObjectRef, Origin)>),
     /// A file or document cannot be used. What it held when it was last good stays in force.

@@ -77,6 +77,16 @@ impl Reporter {
         }
     }
 
+    /// That status was found in the document: where it is not what was written there last, what was written is not known any more.
+    pub fn saw(&self, object: &ObjectRef, origin: &Origin, status: Option<&serde_json::Value>) {
+        if let Some(slot) = self.slots().get_mut(object) {
+            let same = |(at, written): &(Origin, Status)| at == origin && serde_json::to_value(written).ok().as_ref() == status;
+            if !slot.written.as_ref().is_some_and(same) {
+                slot.written = None;
+            }
+        }
+    }
+
     /// Writes what is wanted until told to stop; then what is still wanted, without waiting for its time.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut writes = JoinSet::new();
@@ -210,6 +220,14 @@ mod tests {
         reporter.offer(&x, &at, &status(Phase::Running, 5));
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(written().len(), 3);
+        // What was written itself is no news; what somebody made of it is put right.
+        let value = serde_json::to_value(status(Phase::Running, 5)).unwrap();
+        for (seen, writes) in [(Some(&value), 3), (None, 4)] {
+            reporter.saw(&x, &at, seen);
+            reporter.offer(&x, &at, &status(Phase::Running, 5));
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(written().len(), writes);
+        }
         // The end does not wait for the pace.
         reporter.offer(&x, &at, &status(Phase::Running, 6));
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -151,7 +151,7 @@ async fn planned(settings: &RunSettings, ledger: Arc<dyn Ledger>, chosen: &[Chos
 }
 
 /// All good documents of a root, as a running operator would take them in.
-async fn list(settings: &RunSettings, root: &Root) -> Result<(Arc<dyn SpecSource>, Vec<Item>), Failure> {
+pub(super) async fn list(settings: &RunSettings, root: &Root) -> Result<(Arc<dyn SpecSource>, Vec<Item>), Failure> {
     let source: Arc<dyn SpecSource> = Arc::new(DirectorySource::new(root.clone(), super::options(Some(settings), None)));
     let mut events = source.events();
     let mut items = Vec::new();
@@ -162,7 +162,7 @@ async fn list(settings: &RunSettings, root: &Root) -> Result<(Arc<dyn SpecSource
             SourceEvent::Invalid { errors, .. } => problems.extend(errors),
             SourceEvent::InitDone => break,
             SourceEvent::Unhealthy(why) => return Err(Failure::new(format!("{}: {why}", root.name))),
-            SourceEvent::Init | SourceEvent::Gone(_) | SourceEvent::Healthy => {}
+            SourceEvent::Init | SourceEvent::Reported { .. } | SourceEvent::Gone(_) | SourceEvent::Healthy => {}
         }
     }
     if !problems.is_empty() {

@@ -1,6 +1,6 @@
 //! `orphans`: what this installation has on the engine without a spec.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dockmaster::cli::{Failure, Orphan};
@@ -21,13 +21,14 @@ struct Found {
 
 /// Lists them; with `remove`, removes the containers and networks that this state directory knows nothing of. Volumes are data: they stay.
 pub async fn list(ledger: Arc<dyn Ledger>, settings: &RunSettings, remove: bool) -> Result<Vec<Orphan>, Failure> {
+    let declared = if remove { declared(settings).await? } else { BTreeSet::new() };
     let runtime = super::runtime(settings).await?;
     let records: BTreeMap<ObjectRef, Record> = ledger.records().await?.into_iter().map(|record| (record.object.clone(), record)).collect();
     let world = runtime.observe().await?;
     let mut orphans = Vec::new();
     for found in orphaned(&world, &records) {
         let mut orphan = found.orphan;
-        if remove && !found.operations.is_empty() {
+        if remove && !found.operations.is_empty() && !declared.contains(&orphan.object) {
             for operation in &found.operations {
                 runtime.execute(operation, None).await?;
             }
@@ -36,6 +37,17 @@ pub async fn list(ledger: Arc<dyn Ledger>, settings: &RunSettings, remove: bool)
         orphans.push(orphan);
     }
     Ok(orphans)
+}
+
+/// All that the watched specs declare, whatever this state directory knows of it yet. What cannot be read may declare anything: then nothing is removed.
+async fn declared(settings: &RunSettings) -> Result<BTreeSet<ObjectRef>, Failure> {
+    let mut declared = BTreeSet::new();
+    for root in &settings.roots {
+        let listed = super::dry::list(settings, root).await;
+        let (_, items) = listed.map_err(|failure| Failure::new(format!("nothing is removed, for what cannot be read may declare it\n{}", failure.message)))?;
+        declared.extend(items.iter().map(|item| item.resource.reference()));
+    }
+    Ok(declared)
 }
 
 fn orphaned(world: &World, records: &BTreeMap<ObjectRef, Record>) -> Vec<Found> {

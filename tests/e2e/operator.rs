@@ -156,6 +156,11 @@ impl Operator {
         self.child = Some(self.run_command(&[]).spawn().unwrap());
     }
 
+    /// Waits until a started operator answers the verbs that need it.
+    pub fn until_running(&self) {
+        self.wait("the operator to answer", || self.verb(&["wait", "none", "--for", "delete"]).status.success().then_some(()));
+    }
+
     /// Runs it once; the exit code.
     pub fn once(&self) -> i32 {
         self.run_command(&["--once", "--timeout", "60s"]).status().unwrap().code().unwrap()
@@ -296,6 +301,30 @@ impl Operator {
         self.docker(&["exec", container, "sh", "-c", script, "fetch", host, port])
     }
 
+    /// The names of this installation's volumes, sorted.
+    pub fn volumes(&self) -> Vec<String> {
+        self.listed(&["volume", "ls", "--format", "{{.Name}}"])
+    }
+
+    /// The names of this installation's networks, sorted.
+    pub fn networks(&self) -> Vec<String> {
+        self.listed(&["network", "ls", "--format", "{{.Name}}"])
+    }
+
+    fn listed(&self, arguments: &[&str]) -> Vec<String> {
+        let filter = format!("label=dockmaster.installation={}", self.installation());
+        let all = self.docker(&[arguments, &["--filter", &filter]].concat());
+        let mut names: Vec<String> = all.lines().map(str::to_owned).collect();
+        names.sort();
+        names
+    }
+
+    /// Whether such an event was told, of all objects and sources.
+    pub fn was_told(&self, reason: &str) -> bool {
+        let events = self.ok(&["events", "-A", "--tail", "10000"]);
+        events.lines().any(|line| line.split_whitespace().any(|word| word == reason))
+    }
+
     /// A GET of a URL; the body, `None` when nobody answers.
     pub fn http(&self, url: &str) -> Option<String> {
         let output = Command::new("curl").args(["-fsS", "-m", "5", url]).output().expect("curl");
@@ -337,4 +366,9 @@ pub fn message<'a>(status: &'a Value, type_: &str) -> &'a str {
 pub fn reason(status: &Value) -> &str {
     let ready = status["conditions"].as_array().and_then(|all| all.iter().find(|condition| condition["type"] == "Ready"));
     ready.and_then(|condition| condition["reason"].as_str()).unwrap_or_default()
+}
+
+/// A workspace of the test image that sleeps, with further lines of its `spec` (each with its two spaces).
+pub fn sleeper(name: &str, spec: &str) -> String {
+    format!("apiVersion: dockmaster/v1\nkind: Workspace\nmetadata: {{name: {name}}}\nspec:\n  image: IMAGE\n  command: [sleep, \"100000\"]\n{spec}")
 }

@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::scan::Scanner;
 use crate::resource::{ObjectRef, Origin};
 use crate::source::SourceEvent;
@@ -16,8 +18,8 @@ pub type Place = (ObjectRef, Origin);
 #[derive(Debug)]
 pub struct Teller {
     source: String,
-    /// What is in force, with the digest that was said.
-    said: BTreeMap<Place, String>,
+    /// What is in force, with the digest that was said, and the status that was found with it.
+    said: BTreeMap<Place, (String, Option<Value>)>,
     /// What is wrong with which file, and what it shields.
     wrong: BTreeMap<String, (Vec<String>, Vec<ObjectRef>)>,
     /// What was not found any more, all of it, and since when.
@@ -49,13 +51,21 @@ impl Teller {
         for item in scanner.files().flat_map(|(_, content)| &content.items) {
             let place = (item.resource.reference(), item.origin.clone());
             found.insert(place.clone());
-            let before = self.said.insert(place.clone(), item.digest.clone());
-            if before.as_ref() != Some(&item.digest) {
-                let item = Box::new(item.clone());
-                events.push(if first { SourceEvent::InitApply(item) } else { SourceEvent::Apply(item) });
-            }
-            if before.is_none() {
-                arrived.insert(place.0);
+            let status = item.resource.status().cloned();
+            let before = self.said.insert(place.clone(), (item.digest.clone(), status.clone()));
+            match before {
+                Some((digest, known)) if digest == item.digest => {
+                    if known != status {
+                        events.push(SourceEvent::Reported { object: place.0, origin: place.1, status });
+                    }
+                }
+                Some(_) | None => {
+                    if before.is_none() {
+                        arrived.insert(place.0);
+                    }
+                    let item = Box::new(item.clone());
+                    events.push(if first { SourceEvent::InitApply(item) } else { SourceEvent::Apply(item) });
+                }
             }
         }
         let lost: BTreeSet<Place> = self.said.keys().filter(|place| !found.contains(place)).cloned().collect();

@@ -117,6 +117,7 @@ fn brief(events: &[SourceEvent]) -> Vec<String> {
         SourceEvent::Init => "init".into(),
         SourceEvent::InitDone => "done".into(),
         SourceEvent::InitApply(item) | SourceEvent::Apply(item) => format!("apply {}#{}", item.origin.path, item.origin.document),
+        SourceEvent::Reported { origin, status, .. } => format!("reported {} {}", origin.path, status.is_some()),
         SourceEvent::Gone(places) => {
             format!("gone {}", places.iter().map(|(_, origin)| format!("{}#{}", origin.path, origin.document)).collect::<Vec<_>>().join(" "))
         }
@@ -398,8 +399,10 @@ async fn a_status_is_no_change() {
         let status = serde_json::from_value(serde_json::json!({"observedGeneration": 1, "phase": phase, "conditions": []})).unwrap();
         assert!(sink.write(&workspace("alice", "a"), &rig.origin("alice/a.yaml", 0), &status).await.unwrap());
         rig.source.rescan();
-        assert_eq!(rig.rest().await, []);
+        assert_eq!(brief(&rig.rest().await), ["reported alice/a.yaml true"]);
     }
+    rig.write("alice/a.yaml", &spec("a", "x"));
+    assert_eq!(brief(&[rig.next().await]), ["reported alice/a.yaml false"]);
 }
 
 #[tokio::test]
