@@ -132,7 +132,7 @@ async fn listed(source: &DirectorySource) -> Listing {
                 break;
             }
             SourceEvent::InitDone => break,
-            SourceEvent::Init | SourceEvent::Gone(_) | SourceEvent::Healthy => {}
+            SourceEvent::Init | SourceEvent::Reported { .. } | SourceEvent::Gone(_) | SourceEvent::Healthy => {}
         }
     }
     listing
