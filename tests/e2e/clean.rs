@@ -13,7 +13,7 @@ fn uid(object: &Value) -> String {
 
 /// Waits until nothing of the installation runs or lies about but its volumes.
 fn until_bare(operator: &Operator) {
-    operator.wait("containers and networks to be gone", || (operator.containers().is_empty() && operator.networks().is_empty()).then_some(()));
+    operator.wait("containers and networks to be gone", || (operator.containers().is_empty() && operator.all_networks().is_empty()).then_some(()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,7 +30,7 @@ async fn a_spec_that_goes_takes_all_but_its_data_and_brings_all_back() {
     operator.docker(&["exec", &db, "sh", "-c", "echo rows > /db/x"]);
     let volumes = operator.volumes();
     assert_eq!(volumes.len(), 2, "{volumes:?}");
-    assert_eq!(operator.networks().len(), 2);
+    assert_eq!(operator.all_networks().len(), 2);
 
     // The file goes; `undelete` writes it again where it was.
     operator.remove("alice/web/shop.yaml");
@@ -112,12 +112,12 @@ async fn the_network_of_a_namespace_goes_with_its_last_object() {
     operator.start();
     [("alice", "one"), ("alice", "two"), ("bob", "three")].iter().for_each(|(namespace, name)| _ = operator.until_ready(namespace, name));
     let network = |namespace: &str| format!("{}-ns-{namespace}", operator.installation());
-    assert_eq!(operator.networks(), [network("alice"), network("bob")]);
+    assert_eq!(operator.all_networks(), [network("alice"), network("bob")]);
     let two = operator.inspect(&operator.container("alice", "two", None), "{{.Id}}");
     operator.remove("alice/one.yaml");
     operator.wait("one to be gone", || (operator.containers().len() == 2).then_some(()));
     operator.remove("alice/two.yaml");
-    operator.wait("alice's network to be gone", || (operator.networks() == [network("bob")]).then_some(()));
+    operator.wait("alice's network to be gone", || (operator.all_networks() == [network("bob")]).then_some(()));
     assert_eq!(operator.containers(), [operator.container("bob", "three", None)]);
     assert!(!operator.docker(&["inspect", &two]).contains(&format!("\"Id\": \"{two}\"")));
 }

@@ -36,10 +36,10 @@ async fn a_lost_state_directory_harms_nothing() {
     let stopped = |status: &Value| status["phase"] == "Stopped";
     operator.until("alice", "other", "the stopped one", stopped);
     assert_eq!(operator.stop(), 0);
-    let (before, volumes, networks) = (lives(&operator), operator.volumes(), operator.networks());
+    let (before, volumes, networks) = (lives(&operator), operator.volumes(), operator.all_networks());
     let same = |operator: &Operator| {
         assert_eq!(lives(operator), before, "no container was touched");
-        assert_eq!((operator.volumes(), operator.networks()), (volumes.clone(), networks.clone()));
+        assert_eq!((operator.volumes(), operator.all_networks()), (volumes.clone(), networks.clone()));
         let now = operator.until_ready("alice", "shop");
         for field in ["uid", "generation"] {
             assert_eq!(now["metadata"][field], shop["metadata"][field], "{field}");

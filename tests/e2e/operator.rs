@@ -307,7 +307,7 @@ impl Operator {
     }
 
     /// The names of this installation's networks, sorted.
-    pub fn networks(&self) -> Vec<String> {
+    pub fn all_networks(&self) -> Vec<String> {
         self.listed(&["network", "ls", "--format", "{{.Name}}"])
     }
 
