@@ -250,8 +250,14 @@ async fn delete_leaves_a_word_and_undelete_brings_the_text_back() {
 
     let (code, _, err) = desk.run("undelete shop -n alice").await;
     assert!(code == 1 && err.contains("is not deleted"), "{err}");
-    let tombstone =
-        Tombstone { uid: desk.uid(&shop).await, at: desk.now, until: desk.now + SignedDuration::from_hours(168), consent: Consent::None, purge: false };
+    let tombstone = Tombstone {
+        uid: desk.uid(&shop).await,
+        at: desk.now,
+        until: desk.now + SignedDuration::from_hours(168),
+        consent: Consent::None,
+        purge: false,
+        farewell: Farewell::default(),
+    };
     desk.ledger.bury(&shop, &tombstone).await.unwrap();
     let (code, _, err) = desk.run("get shop -n alice").await;
     assert!(code == 1 && err.contains("was deleted; its data is kept until") && err.contains("dockmaster undelete workspace/shop -n alice"), "{err}");

@@ -367,7 +367,9 @@ impl Controller {
             }
         };
         let now = self.now();
-        let tombstone = Tombstone { uid: entry.admission.uid, at: now, until: now + self.parts.settings.tombstone.0, consent, purge: false };
+        let until = now + self.parts.settings.tombstone.0;
+        let farewell = self.farewell(key, &item, &entry.admission.uid).await?;
+        let tombstone = Tombstone { uid: entry.admission.uid, at: now, until, consent, purge: false, farewell };
         self.parts.ledger.bury(key, &tombstone).await?;
         if let Some(entry) = self.store().objects.get_mut(key) {
             entry.item = None;

@@ -10,13 +10,13 @@ use super::store::{Entry, Lowered, Store};
 use crate::desired::lower::{self, LowerInput, Surroundings};
 use crate::desired::merge::{self, Resolved, Tenants};
 use crate::desired::preview::{self as previews, PreviewInput};
-use crate::desired::{DesiredState, Intent, NetworkWant, mounts, naming};
+use crate::desired::{DesiredState, Intent, NetworkWant, builtin, mounts, naming};
 use crate::observed::World;
 use crate::resource::{
     Condition, ConditionType, Kind, Object, ObjectRef, PreviewSpec, Reason, Resource, TenantSpec, Truth, Uid, WorkspaceSpec, WorkspaceTypeSpec,
 };
 use crate::source::Item;
-use crate::state::{Claim, Event, EventReason, EventType, Fact, Facts, Grant, LedgerError, Pools, Trigger};
+use crate::state::{Claim, Event, EventReason, EventType, Fact, Facts, Farewell, Grant, LedgerError, Pools, Trigger};
 
 /// How long a port that could not be bound is left alone.
 const QUARANTINE: SignedDuration = SignedDuration::from_mins(10);
@@ -189,6 +189,22 @@ impl Controller {
             new.iter().for_each(|fact| facts.apply(fact));
         }
         Ok(None)
+    }
+
+    /// How an object that is deleted stops, by its last good spec.
+    pub(super) async fn farewell(&self, key: &ObjectRef, item: &Item, uid: &Uid) -> Result<Farewell, LedgerError> {
+        let definitions = self.definitions(key.ns());
+        let tenants = Tenants { namespace: key.ns(), all: &definitions.tenants };
+        let spec = match &item.resource {
+            Resource::Workspace(object) => merge::resolve(&object.spec, &definitions.types, tenants).spec,
+            Resource::Preview(object) => {
+                let facts = self.parts.ledger.facts(uid).await?;
+                previews::resolve_preview(&object.spec, facts.pinned.as_ref(), tenants).spec
+            }
+            Resource::WorkspaceType(_) | Resource::Tenant(_) => return Ok(Farewell::default()),
+        };
+        let grace = spec.stop_grace_period.unwrap_or(builtin::STOP_GRACE);
+        Ok(Farewell { grace, pre_stop: spec.hooks.and_then(|hooks| hooks.pre_stop) })
     }
 
     /// Adds the namespace's network, which every object of the namespace is on.

@@ -295,10 +295,12 @@ fn restarted(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container) -
 /// A pause by hand is a person's; `start` ends it. Our own, for a copy, ends by itself.
 fn paused(b: &mut Builder<'_>, container: &Container, owner: &Identity) -> Progress {
     let asked = b.input.facts.start_asked.is_some_and(|at| b.input.now.duration_since(at) < SignedDuration::from_secs(60));
-    if super::preview::is_copied_from(b, container) {
+    let copied = super::preview::copied_until(b, container);
+    if let Some(until) = copied.filter(|until| b.input.now < *until) {
+        b.recheck_at(until);
         return Progress::Working(Reason::Copying, format!("{} is paused while a preview copies its volumes", container.name), None);
     }
-    if asked || super::preview::was_copied_from(b, container) {
+    if asked || copied.is_some() {
         b.push(Operation::Unpause(target(container, owner)), Action::Start, Cause::new("state", "paused", "running"), Vec::new());
         return Progress::Working(Reason::Progressing, format!("{} is thawed", container.name), None);
     }
@@ -320,6 +322,10 @@ fn start(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owner
 
 /// An exit that nobody wished for: started again, at once at first, then ever later.
 fn exited(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owner: &Identity, code: i64, gate: &[usize], may_start: bool) -> Progress {
+    if super::preview::is_held_still(b, container) {
+        b.recheck_at(b.input.now + SignedDuration::from_secs(2));
+        return Progress::Working(Reason::Copying, format!("{} is stopped while a preview copies its volumes", container.name), None);
+    }
     let finished = container.details.as_ref().and_then(|d| d.finished);
     let wished_since = b.input.facts.run_since.into_iter().chain(b.input.facts.start_asked).chain(b.input.facts.restart_asked).max();
     let after_wish = finished.is_some_and(|at| wished_since.is_none_or(|wish| at >= wish));

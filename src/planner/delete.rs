@@ -3,16 +3,14 @@
 //! **Invariant:** a volume is removed only at the end of a tombstone, and only when the last good spec said so.
 
 use super::builder::target;
+use super::hooks::{self, PreStop};
 use super::{Action, Cause, Operation, Plan, PlanInput, PlanNode, Verdict, WaitKey, Waiting, last_lines};
-use crate::desired::Role;
+use crate::desired::{Role, naming};
 use crate::observed::{Container, Identity, Slot, State, TaskKey};
 use crate::resource::quantity::Duration;
 use crate::resource::status::{Next, NextAction, Phase};
 use crate::resource::{Reason, Truth};
 use crate::state::{Consent, Tombstone};
-
-/// How long a container that is deleted may take to end.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// Plans the end of an object.
 pub fn plan(input: &PlanInput<'_>, tombstone: &Tombstone) -> Plan {
@@ -26,7 +24,12 @@ pub fn plan(input: &PlanInput<'_>, tombstone: &Tombstone) -> Plan {
             return plan;
         }
     }
-    let removed = remove_containers(&mut plan, &containers, &cause);
+    if !hook(input, tombstone, &containers, &mut plan) {
+        plan.verdict.reconciling = true;
+        return plan;
+    }
+    thaw(input, &containers, &mut plan, &cause);
+    let removed = remove_containers(&mut plan, &containers, tombstone.farewell.grace, &cause);
     let networks: Vec<_> = input
         .world
         .networks
@@ -57,8 +60,40 @@ pub fn plan(input: &PlanInput<'_>, tombstone: &Tombstone) -> Plan {
     plan
 }
 
+/// A deletion is a stop too, with its hook; true when that has run.
+fn hook(input: &PlanInput<'_>, tombstone: &Tombstone, containers: &[(&Container, &Identity)], plan: &mut Plan) -> bool {
+    let farewell = &tombstone.farewell;
+    for (container, _) in containers.iter().filter(|(_, owner)| owner.role == Role::Main) {
+        let (key, begin) = match hooks::pre_stop(input.world, container, farewell.pre_stop.as_ref(), farewell.grace) {
+            PreStop::None => continue,
+            PreStop::Done(key) => {
+                push(plan, Operation::Forget(key), Action::None, &Cause::new("hooks.preStop", "running", "done"), Vec::new());
+                continue;
+            }
+            PreStop::Running(key) => (key, None),
+            PreStop::Due(key, task) => (key.clone(), Some(Operation::Begin(key, task))),
+        };
+        if let Some(begin) = begin {
+            push(plan, begin, Action::Wait, &Cause::new("hooks.preStop", "not run", "run"), Vec::new());
+        }
+        plan.waiting.push(Waiting { on: WaitKey::Task(key), until: None, reason: "hooks.preStop to end".to_owned() });
+        return false;
+    }
+    true
+}
+
+/// A preview that goes while it keeps its source still lets go of it first: the helper that tells so goes with it.
+fn thaw(input: &PlanInput<'_>, containers: &[(&Container, &Identity)], plan: &mut Plan, cause: &Cause) {
+    let helpers = containers.iter().filter(|(_, owner)| owner.slot == Slot::Delta);
+    let sources: Vec<&String> = helpers.filter_map(|(helper, _)| helper.labels.get(naming::SOURCE)).collect();
+    for container in input.world.containers.values().filter(|container| container.state == State::Paused) {
+        let Some(owner) = container.owner.as_ref().filter(|owner| sources.contains(&&owner.uid.0)) else { continue };
+        push(plan, Operation::Unpause(target(container, owner)), Action::Start, cause, Vec::new());
+    }
+}
+
 /// Main first, then services; helpers too. Gives the nodes after which all are gone.
-fn remove_containers(plan: &mut Plan, containers: &[(&Container, &Identity)], cause: &Cause) -> Vec<usize> {
+fn remove_containers(plan: &mut Plan, containers: &[(&Container, &Identity)], grace: Duration, cause: &Cause) -> Vec<usize> {
     let mut mains = Vec::new();
     let mut removed = Vec::new();
     let (main, others): (Vec<_>, Vec<_>) = containers.iter().partition(|(_, owner)| owner.role == Role::Main && owner.slot != Slot::Copy);
@@ -72,7 +107,7 @@ fn remove_containers(plan: &mut Plan, containers: &[(&Container, &Identity)], ca
             after = vec![push(plan, Operation::Unpause(target(container, owner)), Action::Delete, cause, after)];
         }
         if container.is_active() {
-            after = vec![push(plan, Operation::Stop { target: target(container, owner), grace: GRACE }, Action::Delete, cause, after)];
+            after = vec![push(plan, Operation::Stop { target: target(container, owner), grace }, Action::Delete, cause, after)];
             if owner.role == Role::Main {
                 mains.extend(after.clone());
             }

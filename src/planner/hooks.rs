@@ -3,7 +3,7 @@
 use super::builder::Builder;
 use super::{Action, Cause, Operation, Task, WaitKey};
 use crate::desired::HookPoint;
-use crate::observed::{Container, State, TaskKey, TaskResult, TaskState};
+use crate::observed::{Container, State, TaskKey, TaskResult, TaskState, World};
 use crate::resource::ConditionType;
 use crate::resource::quantity::Duration;
 use crate::state::Fact;
@@ -63,24 +63,43 @@ fn run(b: &mut Builder<'_>, container: &Container, point: HookPoint, start: Stri
     true
 }
 
-/// Plans the hook before a stop; true when the container may be stopped. A crash in between runs it again.
-pub fn before_stop(b: &mut Builder<'_>, container: &Container, grace: Duration) -> bool {
-    let Some(argv) = b.desired.hooks.get(&HookPoint::PreStop).cloned() else { return true };
-    if !matches!(container.state, State::Running(_)) {
-        return true;
-    }
+/// How the hook before a stop stands.
+pub enum PreStop {
+    /// There is none, or nothing to run it in.
+    None,
+    /// It is to be begun.
+    Due(TaskKey, Task),
+    /// It runs.
+    Running(TaskKey),
+    /// It ran, whatever it said.
+    Done(TaskKey),
+}
+
+/// How the hook before the stop of that main container stands. A crash in between runs it again.
+pub fn pre_stop(world: &World, container: &Container, argv: Option<&Vec<String>>, grace: Duration) -> PreStop {
+    let Some(argv) = argv.filter(|_| matches!(container.state, State::Running(_))) else { return PreStop::None };
     let key = TaskKey::Hook(container.id.clone(), HookPoint::PreStop.as_str().to_owned());
-    match b.task(&key) {
-        Some(TaskState::Done { .. } | TaskState::Failed { .. }) => {
+    match world.tasks.get(&key) {
+        Some(TaskState::Done { .. } | TaskState::Failed { .. }) => PreStop::Done(key),
+        Some(TaskState::Running { .. }) => PreStop::Running(key),
+        None => PreStop::Due(key, Task::Exec { argv: argv.clone(), limit: grace }),
+    }
+}
+
+/// Plans the hook before a stop; true when the container may be stopped.
+pub fn before_stop(b: &mut Builder<'_>, container: &Container, grace: Duration) -> bool {
+    match pre_stop(b.input.world, container, b.desired.hooks.get(&HookPoint::PreStop), grace) {
+        PreStop::None => true,
+        PreStop::Done(key) => {
             b.push(Operation::Forget(key), Action::None, Cause::new("hooks.preStop", "running", "done"), Vec::new());
             true
         }
-        Some(TaskState::Running { .. }) => {
+        PreStop::Running(key) => {
             b.wait(WaitKey::Task(key), None, "hooks.preStop to end");
             false
         }
-        None => {
-            b.push(Operation::Begin(key.clone(), Task::Exec { argv, limit: grace }), Action::Wait, Cause::new("hooks.preStop", "not run", "run"), Vec::new());
+        PreStop::Due(key, task) => {
+            b.push(Operation::Begin(key.clone(), task), Action::Wait, Cause::new("hooks.preStop", "not run", "run"), Vec::new());
             b.wait(WaitKey::Task(key), None, "hooks.preStop to end");
             false
         }

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::builder::{Builder, target};
-use super::{Action, Cause, Operation, Plan, PlanInput, Target, Verdict, WaitKey, image, network, volume, workload};
+use super::{Action, Cause, Operation, Plan, PlanInput, Target, Verdict, WaitKey, hooks, image, network, volume, workload};
 use crate::desired::{CopyWant, DesiredState, ImageWant, PreviewWant, Role, naming};
 use crate::observed::{Container, HealthState, Identity, Slot, State};
 use crate::resource::preview::CopyMode;
@@ -220,16 +220,17 @@ fn has_begun(input: &PlanInput<'_>, copy: &CopyWant) -> bool {
     copy.volumes.iter().all(|(from, _)| is_there(from)) && mains.map(|(container, _)| container).any(is_past_start)
 }
 
-/// Whether a paused container is kept still by a copy that is younger than twice its limit.
-pub fn is_copied_from(b: &Builder<'_>, container: &Container) -> bool {
-    let Some(uid) = container.owner.as_ref().map(|owner| &owner.uid) else { return false };
-    helpers_of(b.input, uid).any(|helper| b.input.now.duration_since(helper.created) < STILL * 2)
+/// Until when a copy may keep this container still, or could have: twice its limit after it was prepared. `None`: no copy does.
+pub fn copied_until(b: &Builder<'_>, container: &Container) -> Option<Timestamp> {
+    let uid = container.owner.as_ref().map(|owner| &owner.uid)?;
+    helpers_of(b.input, uid).map(|helper| helper.created + STILL * 2).max()
 }
 
-/// Whether a pause was ours and its copy is over or too old: the source thaws itself.
-pub fn was_copied_from(b: &Builder<'_>, container: &Container) -> bool {
+/// Whether a copy that is under way wants this container to stay stopped.
+pub fn is_held_still(b: &Builder<'_>, container: &Container) -> bool {
     let Some(uid) = container.owner.as_ref().map(|owner| &owner.uid) else { return false };
-    helpers_of(b.input, uid).next().is_some() && !is_copied_from(b, container)
+    let is_young = |helper: &Container| b.input.now < helper.created + STILL * 2;
+    helpers_of(b.input, uid).any(|helper| is_young(helper) && matches!(helper.state, State::Created | State::Running(_)))
 }
 
 fn helpers_of<'a>(input: &PlanInput<'a>, source: &crate::resource::Uid) -> impl Iterator<Item = &'a Container> {
@@ -268,8 +269,15 @@ fn expired(input: &PlanInput<'_>, desired: &DesiredState, preview: &PreviewWant)
             recorded.push(b.push(Operation::Unpause(target(container, owner)), Action::Start, cause.clone(), Vec::new()));
         }
     }
+    let grace = desired.main().map_or(Duration::from_secs(10), |main| main.stop_grace);
     let containers: Vec<_> = b.ours().collect();
-    let gone: Vec<usize> = containers.into_iter().map(|(c, o)| workload::remove(&mut b, c, o, Duration::from_secs(10), &cause, recorded.clone())).collect();
+    let mut mains = containers.iter().filter(|(_, owner)| owner.role == Role::Main);
+    if !mains.all(|(main, _)| hooks::before_stop(&mut b, main, grace)) {
+        let mut verdict = Verdict::new(Phase::Stopping, Truth::False, Reason::Progressing, "expired, and being taken down");
+        verdict.reconciling = true;
+        return b.finish(verdict);
+    }
+    let gone: Vec<usize> = containers.into_iter().map(|(c, o)| workload::remove(&mut b, c, o, grace, &cause, recorded.clone())).collect();
     let mine = |owner: Option<&crate::resource::Uid>| owner == Some(&desired.uid);
     for network in input.world.networks.values().filter(|n| n.owner.as_ref().is_some_and(|o| mine(o.uid.as_ref()))) {
         b.push(Operation::RemoveNetwork { id: network.id.clone(), name: network.name.clone() }, Action::Delete, cause.clone(), gone.clone());

@@ -13,7 +13,7 @@ use crate::desired::{Intent, NetworkWant, naming};
 use crate::observed::{HealthState, State, TaskKey, TaskResult, TaskState};
 use crate::resource::status::Phase;
 use crate::resource::{ConditionType, Object, ObjectRef, Reason, Truth, Uid, WorkspaceSpec};
-use crate::state::{Admission, Claim, Consent, Fact, Grant, Tombstone};
+use crate::state::{Admission, Claim, Consent, Fact, Farewell, Grant, Tombstone};
 
 fn uid() -> Uid {
     Uid("01936f2e-7b7c-7000-8000-000000000001".to_owned())
@@ -282,7 +282,14 @@ fn the_last_lines_are_remembered_before_they_go() {
     assert!(m.facts.previous_log.take().is_some(), "a replacement");
     let removed = m.log.iter().rposition(|line| line.starts_with("remove ")).unwrap();
     assert!(m.log[..removed].iter().any(|line| line == "record previous-log"), "{:?}", m.log);
-    let stone = Tombstone { uid: uid(), at: m.now, until: m.now + SignedDuration::from_hours(168), consent: Consent::None, purge: false };
+    let stone = Tombstone {
+        uid: uid(),
+        at: m.now,
+        until: m.now + SignedDuration::from_hours(168),
+        consent: Consent::None,
+        purge: false,
+        farewell: Farewell::default(),
+    };
     m.now += SignedDuration::from_secs(60);
     m.settle(&Intent::Absent(stone));
     assert!(m.facts.previous_log.is_some() && m.states().is_empty(), "a deletion");
@@ -469,7 +476,14 @@ fn an_unhealthy_workspace_is_not_ready() {
 fn deletion_keeps_data_until_the_tombstone_ends_and_then_only_goes_with_consent() {
     let (mut m, want) = (model(), intent(with_services(), 1));
     m.settle(&want);
-    let mut stone = Tombstone { uid: uid(), at: m.now, until: m.now + SignedDuration::from_hours(168), consent: Consent::None, purge: false };
+    let mut stone = Tombstone {
+        uid: uid(),
+        at: m.now,
+        until: m.now + SignedDuration::from_hours(168),
+        consent: Consent::None,
+        purge: false,
+        farewell: Farewell::default(),
+    };
     m.settle(&Intent::Absent(stone.clone()));
     assert!(m.states().is_empty());
     assert_eq!(m.world.networks.len(), 1, "the namespace's stays");
@@ -558,4 +572,20 @@ fn a_crash_at_every_step_ends_right() {
             }
         }
     }
+}
+
+#[test]
+fn a_deletion_runs_the_hook_before_it_stops_anything() {
+    let (mut m, want) = (model(), intent(web("web:1"), 1));
+    m.settle(&want);
+    let farewell = Farewell { grace: crate::resource::Duration::from_secs(3), pre_stop: Some(vec!["save".to_owned()]) };
+    let gone =
+        Intent::Absent(Tombstone { uid: uid(), at: m.now, until: m.now + SignedDuration::from_hours(168), consent: Consent::None, purge: false, farewell });
+    let plan = m.plan(&gone);
+    assert_eq!(plan.nodes.iter().map(|n| n.operation.name()).collect::<Vec<_>>(), ["begin"]);
+    m.apply(&plan, usize::MAX);
+    assert!(!m.plan(&gone).waiting.is_empty() && m.plan(&gone).is_empty(), "it waits for the hook");
+    m.finish_tasks();
+    m.settle(&gone);
+    assert!(m.states().is_empty());
 }

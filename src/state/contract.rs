@@ -70,7 +70,7 @@ fn document(object: ObjectRef, digest: &str) -> Document {
     Document { object, text: format!("kind: Workspace # {digest}\n"), digest: digest.to_owned(), origin }
 }
 fn tombstone(n: u32) -> Tombstone {
-    Tombstone { uid: uid(n), at: at(10), until: at(20), consent: Consent::None, purge: false }
+    Tombstone { uid: uid(n), at: at(10), until: at(20), consent: Consent::None, purge: false, farewell: Farewell::default() }
 }
 fn event(object: Option<ObjectRef>, second: i64, message: &str) -> Event {
     Event { time: at(second), type_: EventType::Normal, reason: EventReason::Started, object, message: message.to_owned(), count: 1 }

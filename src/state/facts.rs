@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::resource::Uid;
 use crate::resource::condition::closed_set;
+use crate::resource::{Duration, Uid};
 
 /// What only history knows of an object. Each field says what stands in for it when the ledger is lost.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -119,6 +119,24 @@ pub struct Tombstone {
     pub consent: Consent,
     /// Set by `purge`: it ends now.
     pub purge: bool,
+    /// How its containers are stopped.
+    #[serde(default)]
+    pub farewell: Farewell,
+}
+
+/// How the containers of a deleted object are stopped, by its last good spec.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Farewell {
+    /// How long the main container may take to end.
+    pub grace: Duration,
+    /// The hook before its stop.
+    pub pre_stop: Option<Vec<String>>,
+}
+
+impl Default for Farewell {
+    fn default() -> Self {
+        Self { grace: Duration::from_secs(10), pre_stop: None }
+    }
 }
 
 /// By whose word a volume may be removed. There is no third way to lose one.

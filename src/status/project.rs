@@ -51,7 +51,7 @@ pub fn project(p: &Projection<'_>, plan: &Plan) -> Status {
         services: p.desired.map(|desired| services(p, desired)).unwrap_or_default(),
         activity: activity(p),
         hash: p.desired.and_then(|desired| desired.preview.as_ref()).map(|preview| preview.hash.clone()),
-        expires_at: p.desired.and_then(|desired| desired.preview.as_ref()).map(|preview| preview.expires_at),
+        expires_at: p.desired.and_then(|desired| desired.preview.as_ref()).map(|preview| to_the_second(preview.expires_at)),
         next: next(p, plan),
         conditions: conditions(p, verdict, plan),
     }

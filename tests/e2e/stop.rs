@@ -139,9 +139,8 @@ async fn a_run_ends_with_its_lifetime_whatever_it_does() {
     operator.start();
     let shop = operator.until_ready("alice", "shop");
     assert_eq!(shop["status"]["next"]["action"], "Stop");
-    let plan = operator.verb(&["plan", "--at", "2h"]);
-    let plan = String::from_utf8(plan.stdout).unwrap();
-    assert!(plan.contains("workspace/shop") || plan.contains("Workspace/alice/shop") || plan.contains("shop"), "{plan}");
+    let plan = String::from_utf8(operator.verb(&["plan", "--at", "2h"]).stdout).unwrap();
+    assert!(plan.contains("workspace/shop -n alice") && plan.contains("lifetime"), "{plan}");
     operator.wait("the end of its lifetime", || {
         operator.verb(&["touch", "shop", "-n", "alice"]);
         operator.get("workspace", "alice", "shop").filter(|object| is("Lifetime")(&object["status"]))
@@ -150,7 +149,11 @@ async fn a_run_ends_with_its_lifetime_whatever_it_does() {
     // What a policy stopped stays so, over a new operator too.
     assert_eq!(operator.stop(), 0);
     operator.start();
+    // Whoever has a newcomer running has looked at everything else.
+    operator.write("alice/later.yaml", &sleeper("later", ""));
+    operator.until("alice", "later", "a newcomer", is("Running"));
     operator.until("alice", "shop", "it to stay stopped", is("Lifetime"));
+    assert_eq!(operator.inspect(&operator.container("alice", "shop", None), "{{.State.Running}}"), "false");
     operator.ok(&["start", "shop", "-n", "alice"]);
     operator.until("alice", "shop", "another run", is("Running"));
     for name in ["job", "task"] {
