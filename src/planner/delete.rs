@@ -18,15 +18,15 @@ pub fn plan(input: &PlanInput<'_>, tombstone: &Tombstone) -> Plan {
     let cause = Cause::new("document", "declared", "gone");
     let containers: Vec<(&Container, &Identity)> =
         input.world.of(input.object).filter_map(|c| c.owner.as_ref().filter(|o| o.uid == tombstone.uid).map(|o| (c, o))).collect();
+    if !hook(input, tombstone, &containers, &mut plan) {
+        plan.verdict.reconciling = true;
+        return plan;
+    }
     for (container, _) in containers.iter().filter(|(container, owner)| owner.role == Role::Main && container.state != State::Removing) {
         if last_lines::keep_in(&mut plan, input, container).is_none() {
             plan.verdict.reconciling = true;
             return plan;
         }
-    }
-    if !hook(input, tombstone, &containers, &mut plan) {
-        plan.verdict.reconciling = true;
-        return plan;
     }
     thaw(input, &containers, &mut plan, &cause);
     let removed = remove_containers(&mut plan, &containers, tombstone.farewell.grace, &cause);

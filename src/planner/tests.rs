@@ -582,7 +582,7 @@ fn a_deletion_runs_the_hook_before_it_stops_anything() {
     let gone =
         Intent::Absent(Tombstone { uid: uid(), at: m.now, until: m.now + SignedDuration::from_hours(168), consent: Consent::None, purge: false, farewell });
     let plan = m.plan(&gone);
-    assert_eq!(plan.nodes.iter().map(|n| n.operation.name()).collect::<Vec<_>>(), ["begin"]);
+    assert!(matches!(plan.nodes.as_slice(), [only] if matches!(only.operation, super::Operation::Begin(TaskKey::Hook(..), _))), "{}", text(&m, &plan));
     m.apply(&plan, usize::MAX);
     assert!(!m.plan(&gone).waiting.is_empty() && m.plan(&gone).is_empty(), "it waits for the hook");
     m.finish_tasks();
