@@ -91,7 +91,12 @@ pub async fn undelete(context: &mut Context<'_>, arguments: &NamesArgs) -> Resul
     let objects = names::objects(&arguments.names, &arguments.namespace)?;
     let editor = Editor::open(context).await?;
     for object in &objects {
-        let (record, _) = buried(&editor, object)?;
+        // What was deleted a moment ago, and not yet noticed, is only put back.
+        let asked = editor.ledger.setting(&deleted_setting(object)).await?.is_some();
+        let record = match editor.views.iter().map(|view| &view.record).find(|record| record.object == *object) {
+            Some(record) if asked => record,
+            Some(_) | None => buried(&editor, object)?.0,
+        };
         let origin = editor.edit(context, object, Some(&record.origin), Edit::PutBack(record.text.clone())).await?;
         editor.ledger.set_setting(&deleted_setting(object), None).await?;
         context.out.line(format_args!("{} written back to {origin}", object.short()))?;

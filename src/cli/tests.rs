@@ -248,6 +248,8 @@ async fn delete_leaves_a_word_and_undelete_brings_the_text_back() {
     assert!(desk.ledger.setting(&deleted_setting(&shop)).await.unwrap().is_some());
     assert_eq!(desk.edits.lock().unwrap().len(), 2);
 
+    assert_eq!(desk.run("undelete shop -n alice").await.0, 0, "what nobody has noticed yet is only put back");
+    assert_eq!(desk.ledger.setting(&deleted_setting(&shop)).await.unwrap(), None, "the word is taken back");
     let (code, _, err) = desk.run("undelete shop -n alice").await;
     assert!(code == 1 && err.contains("is not deleted"), "{err}");
     let tombstone = Tombstone {
@@ -265,8 +267,7 @@ async fn delete_leaves_a_word_and_undelete_brings_the_text_back() {
     assert!(desk.run("why shop -n alice").await.1.contains("Deleted "));
     let (code, out, err) = desk.run("undelete shop -n alice").await;
     assert_eq!((code, out.as_str()), (0, "workspace/shop written back to ./my-specs/alice/shop.yaml\n"), "{err}");
-    assert!(desk.edits.lock().unwrap()[2].contains("put back \"# the shop\\napiVersion"));
-    assert_eq!(desk.ledger.setting(&deleted_setting(&shop)).await.unwrap(), None, "the word is taken back");
+    assert!(desk.edits.lock().unwrap()[3].contains("put back \"# the shop\\napiVersion"));
 
     let (code, _, err) = desk.run("undelete shpo -n alice").await;
     assert!(code == 1 && err.contains("did you mean shop?"), "{err}");

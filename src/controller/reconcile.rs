@@ -91,7 +91,7 @@ impl Controller {
         }
         let grant = self.parts.permission.grant();
         let mut look = matches!(trigger, Trigger::Event | Trigger::Deadline | Trigger::Command | Trigger::Task);
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             let Some(entry) = self.store().objects.get(key).cloned() else { return Ok(Turn::Settled) };
             if let Some(Resource::Tenant(_) | Resource::WorkspaceType(_)) = entry.item.as_ref().map(|item| &item.resource) {
                 let now = self.now();
@@ -102,6 +102,11 @@ impl Controller {
             }
             if look && self.look(key).await.is_err() {
                 return Ok(Turn::Failed);
+            }
+            if look && round == 0 {
+                // Only now can those who wait for this object see what became of it.
+                let waiting = self.store().waiting_for(&WaitKey::Object(key.clone()));
+                waiting.into_iter().for_each(|waiter| self.queue.push(waiter, Trigger::Event));
             }
             let mut facts = self.parts.ledger.facts(&entry.admission.uid).await?;
             let intent = self.intent(key, &entry, &mut facts).await?;

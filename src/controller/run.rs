@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 use super::Controller;
 use crate::desired::naming;
 use crate::observed::{TaskKey, World};
-use crate::planner::WaitKey;
 use crate::resource::{ConditionType, Kind, ObjectRef};
 use crate::runtime::Change;
 use crate::source::SourceEvent;
@@ -242,8 +241,6 @@ impl Controller {
     async fn changed(&self, change: Change) -> Result<(), LedgerError> {
         match change {
             Change::Object(key) => {
-                let waiting = self.store().waiting_for(&WaitKey::Object(key.clone()));
-                waiting.into_iter().for_each(|waiter| self.queue.push(waiter, Trigger::Event));
                 if key.kind == Kind::Namespace {
                     // Its network is held by every object of the namespace.
                     if let Ok(glimpse) = self.parts.runtime.glimpse(&key).await {

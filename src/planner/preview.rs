@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::builder::{Builder, target};
 use super::{Action, Cause, Operation, Plan, PlanInput, Target, Verdict, WaitKey, hooks, image, network, volume, workload};
-use crate::desired::{CopyWant, DesiredState, ImageWant, PreviewWant, Role, naming};
-use crate::observed::{Container, HealthState, Identity, Slot, State};
+use crate::desired::{CopyWant, DesiredState, HookPoint, ImageWant, PreviewWant, Role, naming};
+use crate::observed::{Container, ContainerId, HealthState, Identity, Slot, State, TaskKey, TaskResult, TaskState};
 use crate::resource::preview::CopyMode;
 use crate::resource::quantity::Duration;
 use crate::resource::status::{Next, NextAction, Phase};
@@ -211,9 +211,17 @@ fn sources<'a>(input: &PlanInput<'a>, copy: &'a CopyWant) -> Vec<(&'a Container,
 /// Whether the source has what can be copied: its volumes, and a main container that is past its start.
 fn has_begun(input: &PlanInput<'_>, copy: &CopyWant) -> bool {
     let is_there = |name: &String| input.world.volumes.get(name).and_then(|v| v.owner.as_ref()).is_some_and(|o| o.uid.as_ref() == Some(&copy.source_uid));
+    let task = |key: TaskKey| input.world.tasks.get(&key);
+    // What the operator tested itself, before the engine does.
+    let tested = |id: &ContainerId| matches!(task(TaskKey::Probe(id.clone())), Some(TaskState::Done { result: TaskResult::Exit { code: 0, .. }, .. }));
+    let hooked = |id: &ContainerId| {
+        let hook = |point: HookPoint| task(TaskKey::Hook(id.clone(), point.as_str().to_owned()));
+        [HookPoint::PostCreate, HookPoint::PostStart].into_iter().any(|point| matches!(hook(point), Some(TaskState::Running { .. })))
+    };
     let is_past_start = |container: &Container| match container.state {
-        State::Created | State::Running(HealthState::Starting) | State::Removing | State::Dead => false,
-        State::Running(HealthState::None | HealthState::Healthy | HealthState::Unhealthy) => true,
+        State::Created | State::Removing | State::Dead => false,
+        State::Running(HealthState::Starting) => tested(&container.id) && !hooked(&container.id),
+        State::Running(HealthState::None | HealthState::Healthy | HealthState::Unhealthy) => !hooked(&container.id),
         State::Paused | State::Restarting | State::Exited { .. } => true,
     };
     let mains = sources(input, copy).into_iter().filter(|(_, owner)| owner.role == Role::Main);

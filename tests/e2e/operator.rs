@@ -127,9 +127,37 @@ impl Operator {
         out
     }
 
+    /// A line as its reader would type it in the home directory, with this `dockmaster`, engine and state directory found by themselves.
+    pub fn shell(&self, line: &str) -> Command {
+        let program = Path::new(env!("CARGO_BIN_EXE_dockmaster"));
+        let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
+        let mut command = Command::new("bash");
+        command.args(["-c", line]).current_dir(self.home.path()).stdin(Stdio::null());
+        command.env("PATH", path).env("DOCKMASTER_BIN", program).env("DOCKMASTER_STATE_DIR", self.state()).env("DOCKER_HOST", &self.host);
+        command
+    }
+
+    /// The options of `run` that keep this operator apart from others.
+    pub fn apart(&self) -> String {
+        let (first, last) = self.ports;
+        format!("--installation {} --port-range {first}-{last} --network-pool {}", self.installation(), self.pool())
+    }
+
+    /// Starts the operator by a line that begins with `dockmaster run`.
+    pub fn start_by(&mut self, line: &str) {
+        assert!(self.child.is_none(), "it runs already");
+        let log = self.log_file();
+        let mut command = self.shell(&format!("exec {line} {}", self.apart()));
+        self.child = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+    }
+
+    fn log_file(&self) -> std::fs::File {
+        std::fs::OpenOptions::new().create(true).append(true).open(self.home.path().join("log")).unwrap()
+    }
+
     fn run_command(&self, extra: &[&str]) -> Command {
         let mut command = self.command(&["run"]);
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.home.path().join("log")).unwrap();
+        let log = self.log_file();
         command.arg("--specs").arg(self.specs()).arg("--docker-host").arg(&self.host);
         command.arg("--port-range").arg(format!("{}-{}", self.ports.0, self.ports.1)).arg("--network-pool").arg(self.pool());
         command.args(["--settle", "1s"]).args(&self.arguments).args(extra);
