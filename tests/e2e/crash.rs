@@ -13,7 +13,7 @@ const WORKSPACES: usize = 10;
 const ROUNDS: usize = 4;
 
 /// All ten are ready with that image, nothing half done is left, and nothing is under way.
-fn is_right(operator: &Operator, image: &str) -> bool {
+fn is_right(operator: &Operator, (image, id): &(String, String)) -> bool {
     let all = operator.verb(&["get", "workspaces", "-n", "alice", "-o", "json"]).stdout;
     let all: serde_json::Value = serde_json::from_slice(&all).unwrap_or_default();
     let ready = |object: &serde_json::Value| {
@@ -21,13 +21,13 @@ fn is_right(operator: &Operator, image: &str) -> bool {
         condition(status, "Ready") == Some("True")
             && condition(status, "Reconciling").is_none()
             && status["observedGeneration"] == object["metadata"]["generation"]
-            && object["spec"]["image"] == image
+            && object["spec"]["image"] == image.as_str()
     };
     let filter = format!("label=dockmaster.installation={}", operator.installation());
-    let seen = operator.docker(&["ps", "-a", "--filter", &filter, "--format", "{{.Names}} {{.Image}} {{.State}}"]);
+    let seen = operator.docker(&["ps", "-a", "--filter", &filter, "--format", "{{.Names}} {{.Image}} {{.State}}", "--no-trunc"]);
     let mut seen: Vec<&str> = seen.lines().filter(|line| !line.contains("-lock ")).collect();
     seen.sort_unstable();
-    let wanted: Vec<String> = (0..WORKSPACES).map(|n| format!("{} {image} running", operator.container("alice", &format!("w{n}"), None))).collect();
+    let wanted: Vec<String> = (0..WORKSPACES).map(|n| format!("{} {id} running", operator.container("alice", &format!("w{n}"), None))).collect();
     all["items"].as_array().is_some_and(|all| all.len() == WORKSPACES && all.iter().all(ready)) && seen == wanted
 }
 
@@ -37,12 +37,14 @@ async fn killed_at_any_point_of_a_change_it_ends_right() {
     println!("DOCKMASTER_TEST_SEED={seed} repeats this");
     let mut random = StdRng::seed_from_u64(seed);
     let mut operator = Operator::new().await;
-    let images = [1, 2].map(|version| format!("{}:{version}", operator.sandbox.foreign("image")));
-    for image in &images {
-        operator.docker(&["tag", crate::support::IMAGE, image]);
+    let mut images = Vec::new();
+    for version in ["1", "2"] {
+        let name = format!("{}:{version}", operator.sandbox.foreign("image"));
+        let id = crate::support::import(&operator.sandbox.client, &name, &[&format!("LABEL version={version}")]).await;
+        images.push((name, id));
     }
     for n in 0..WORKSPACES {
-        let spec = quiet(&format!("w{n}"), "  mounts: [{volume: data, path: /data}]\n").replace("IMAGE", &images[0]);
+        let spec = quiet(&format!("w{n}"), "  mounts: [{volume: data, path: /data}]\n").replace("IMAGE", &images[0].0);
         operator.write(&format!("alice/w{n}.yaml"), &spec);
     }
     let watch = Watch::start(&operator);
@@ -55,7 +57,7 @@ async fn killed_at_any_point_of_a_change_it_ends_right() {
     for round in 0..ROUNDS {
         let (from, to) = (&images[round % 2], &images[(round + 1) % 2]);
         for n in 0..WORKSPACES {
-            operator.edit(&format!("alice/w{n}.yaml"), from, to);
+            operator.edit(&format!("alice/w{n}.yaml"), &from.0, &to.0);
         }
         for _ in 0..random.random_range(1..=3) {
             let after = Duration::from_millis(random.random_range(20..4000));
