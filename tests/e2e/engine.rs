@@ -162,7 +162,7 @@ async fn another_engine_behind_the_same_address_is_left_alone() {
     point(&second);
     first.script(&["kill"]);
     operator.until("alice", "shop", "another engine", |status| condition(status, "EngineChanged") == Some("True"));
-    operator.edit("alice/shop.yaml", "  image:", "  env: [{name: A, value: new}]\n  image:");
+    operator.edit("alice/shop.yaml", "spec:\n", "spec:\n  env: [{name: A, value: new}]\n");
     operator.wait("the change to be seen", || {
         let object = operator.get("workspace", "alice", "shop")?;
         (object["metadata"]["generation"] == 2).then_some(())
