@@ -36,6 +36,7 @@ impl Controller {
                 status,
                 failures: 0,
                 port_failures: 0,
+                not_before: None,
                 lowered: None,
                 settled: false,
             };
@@ -128,6 +129,7 @@ impl Controller {
                 status: None,
                 failures: 0,
                 port_failures: 0,
+                not_before: None,
                 lowered: None,
                 settled: false,
             });
@@ -138,6 +140,7 @@ impl Controller {
             entry.hold = None;
             entry.settled = false;
             entry.lowered = None;
+            entry.not_before = None;
             if admitted.how != AdmittedAs::Known {
                 entry.failures = 0;
                 entry.port_failures = 0;

@@ -273,7 +273,7 @@ impl Controller {
             Grant::Port { host, .. } => Some(host),
             Grant::Subnet { .. } | Grant::Refused { .. } => None,
         }));
-        let wants_port = claims.iter().any(|claim| matches!(claim, Claim::Port { name, fixed: None } if !holds_port(&held, name)));
+        let wants_port = claims.iter().any(|claim| matches!(claim, Claim::Port { name, fixed: None } if !holds_port(&held, name, &ports_taken)));
         if wants_port && self.capabilities().local {
             let own: BTreeSet<u16> = world.of(key).flat_map(|c| c.ports.iter().map(|(_, host, ..)| *host)).collect();
             let busy = |port: &u16| !own.contains(port) && !self.parts.host.is_port_free(settings.publish_address, *port);
@@ -394,8 +394,9 @@ fn no_network() -> NetworkWant {
     NetworkWant { name: String::new(), subnet: String::new(), labels: BTreeMap::new() }
 }
 
-fn holds_port(held: &[Grant], name: &str) -> bool {
-    held.iter().any(|grant| matches!(grant, Grant::Port { name: of, .. } if of == name))
+/// Whether it has a port of that name that it can go on with.
+fn holds_port(held: &[Grant], name: &str, taken: &BTreeSet<u16>) -> bool {
+    held.iter().any(|grant| matches!(grant, Grant::Port { name: of, host } if of == name && !taken.contains(host)))
 }
 
 /// What an object's containers and networks in Docker say that it holds.

@@ -34,7 +34,7 @@ enum Turn {
 impl Controller {
     /// Works on one object until it is settled, waits, or fails; then says when it is due again.
     pub(super) async fn reconcile(&self, key: &ObjectRef, trigger: Trigger) {
-        if self.engine_is_away(key).await || !self.may_plan() {
+        if self.engine_is_away(key).await || !self.may_plan() || self.is_cooling(key, trigger) {
             return;
         }
         let turn = match self.turn(key, trigger).await {
@@ -44,22 +44,35 @@ impl Controller {
                 Turn::Failed
             }
         };
-        let failures = {
+        let pause = {
             let mut store = self.store();
-            match store.objects.get_mut(key) {
-                Some(entry) => {
-                    entry.settled = matches!(turn, Turn::Settled);
-                    entry.failures = if matches!(turn, Turn::Failed) { entry.failures + 1 } else { 0 };
-                    entry.failures
-                }
-                None => 3,
+            let mut entry = store.objects.get_mut(key);
+            let failed = matches!(turn, Turn::Failed);
+            let failures = entry.as_ref().map_or(3, |entry| if failed { entry.failures + 1 } else { 0 });
+            let pause = failed.then(|| jittered(failures));
+            if let Some(entry) = &mut entry {
+                entry.settled = matches!(turn, Turn::Settled);
+                entry.failures = failures;
+                entry.not_before = pause.map(|pause| self.now() + pause);
             }
+            pause
         };
         match turn {
             Turn::Settled => {}
             Turn::Unfinished => self.queue.push(key.clone(), trigger),
-            Turn::Failed => self.queue.push_after(key.clone(), jittered(failures)),
+            Turn::Failed => self.queue.push_after(key.clone(), pause.unwrap_or_default()),
         }
+    }
+
+    /// After a failure, what the engine tells waits until it is tried again: the failure itself may have made it tell that.
+    fn is_cooling(&self, key: &ObjectRef, trigger: Trigger) -> bool {
+        let until_then = self.store().objects.get(key).and_then(|entry| entry.not_before).filter(|_| trigger == Trigger::Event);
+        let now = self.now();
+        let left = until_then.filter(|then| *then > now).map(|then| until(now, then));
+        if let Some(left) = left {
+            self.queue.push_after(key.clone(), left);
+        }
+        left.is_some()
     }
 
     /// Without the permission to change things nothing is planned; that another engine answers is said all the same.

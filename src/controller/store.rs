@@ -60,6 +60,8 @@ pub struct Entry {
     pub failures: u32,
     /// Ports that could not be bound, in a row.
     pub port_failures: u32,
+    /// After a failure: what happens in the engine, such as what the failure itself did there, does not make it due before.
+    pub not_before: Option<Timestamp>,
     /// Whether the last plan had nothing left to do.
     pub settled: bool,
     /// What it should be, for as long as neither its document nor what it depends on changes.
