@@ -225,17 +225,21 @@ impl Controller {
             tracing::info!(object = %key, operations = journal.operations.len(), failed = !report.is_success(), "reconciled");
             self.parts.ledger.journal(&journal).await?;
         }
+        let is_released = is_done(plan, &report, |operation| matches!(operation, Operation::Release));
+        if is_released || is_done(plan, &report, |operation| matches!(operation, Operation::ReleaseLeases)) {
+            // Who waits for what was given back is not to find it in the world still.
+            drop(self.look(key).await);
+        }
         self.after_execution(key, plan, &report);
-        if is_done(plan, &report, |operation| matches!(operation, Operation::Release)) {
+        if is_released {
             self.released(key).await?;
         }
         Ok(report)
     }
 
-    /// An object is forgotten. What it left in the world is not to be taken for its own by the next of its name, which may wait already.
+    /// An object is forgotten; the next of its name may wait already.
     async fn released(&self, key: &ObjectRef) -> Result<(), LedgerError> {
         let entry = self.store().objects.remove(key);
-        drop(self.look(key).await);
         drop(self.announcements.send(Announcement::Deleted(key.clone())));
         for next in entry.into_iter().flat_map(|entry| entry.others) {
             self.apply((*next).clone()).await?;

@@ -85,6 +85,7 @@ async fn the_generation_goes_on_from_what_the_status_says() {
     operator.start();
     operator.until("alice", "shop", "the stop", |status| status["observedGeneration"] == 1);
     operator.edit("alice/shop.yaml", "state: Stopped", "state: Running");
+    operator.until("alice", "shop", "the second generation", |status| status["observedGeneration"] == 2);
     operator.until_ready("alice", "shop");
     // Changes that replace nothing are not in the labels.
     for (generation, (from, to)) in [("state: Running", "state: Running\n  idle: {timeout: 10h}"), ("10h", "11h")].into_iter().enumerate() {

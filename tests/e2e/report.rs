@@ -79,7 +79,7 @@ async fn a_status_that_is_written_causes_nothing() {
     let seen = || {
         let metadata = fs::metadata(&file).unwrap();
         let journal: Value = serde_json::from_str(&operator.ok(&["why", "shop", "-n", "alice", "-o", "json"])).unwrap();
-        let events = operator.ok(&["events", "shop", "-n", "alice"]);
+        let events = operator.ok(&["events", "shop", "-n", "alice", "-o", "json"]);
         (metadata.ino(), metadata.mtime_nsec(), journal.to_string(), events)
     };
     let before = seen();
@@ -188,7 +188,9 @@ async fn ready_is_only_said_of_what_was_seen() {
     operator.edit("alice/shop.yaml", "spec:\n", "spec:\n  env: [{name: A, value: b}]\n");
     let second = operator.until("alice", "shop", "the second generation", |status| status["observedGeneration"] == 2);
     assert_eq!(condition(&second["status"], "Ready"), Some("False"), "{second:#}");
-    operator.wait("the new container", || (operator.inspect(&main, "{{.Config.Env}}").contains("A=b")).then_some(()));
+    let next = format!("{main}_next");
+    operator.wait("the replacement to be tested", || operator.inspect(&next, "{{.Config.Env}} {{.State.Running}}").ends_with("A=b] true").then_some(()));
+    assert_eq!(condition(&operator.get("workspace", "alice", "shop").unwrap()["status"], "Ready"), Some("False"));
     watcher.kill().unwrap();
     watcher.wait().unwrap();
     for line in fs::read_to_string(&log).unwrap().lines() {
