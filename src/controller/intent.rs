@@ -124,7 +124,10 @@ impl Controller {
         facts: &mut Facts,
     ) -> Result<Intent, LedgerError> {
         let tenants = Tenants { namespace: key.ns(), all: &definitions.tenants };
-        if let Some(waiting) = self.pin(key, entry, object, definitions, facts).await? {
+        let expires_at = previews::expires_at(&object.spec, entry.admission.created, tenants);
+        if let Some(waiting) = self.pin(key, entry, object, definitions, facts).await?
+            && self.now() < expires_at
+        {
             return Ok(Intent::Hold(waiting));
         }
         let hash = facts.preview_hash.clone().unwrap_or_default();

@@ -82,11 +82,12 @@ fn hook(input: &PlanInput<'_>, tombstone: &Tombstone, containers: &[(&Container,
     true
 }
 
-/// A preview that goes while it keeps its source still lets go of it first: the helper that tells so goes with it.
+/// A preview that goes while it keeps its source still lets go of it first: the helper that tells so goes with it. A pause of a moment
+/// ago may not have been seen yet; to thaw what is not paused does nothing.
 fn thaw(input: &PlanInput<'_>, containers: &[(&Container, &Identity)], plan: &mut Plan, cause: &Cause) {
     let helpers = containers.iter().filter(|(_, owner)| owner.slot == Slot::Delta);
     let sources: Vec<&String> = helpers.filter_map(|(helper, _)| helper.labels.get(naming::SOURCE)).collect();
-    for container in input.world.containers.values().filter(|container| container.state == State::Paused) {
+    for container in input.world.containers.values().filter(|container| container.is_active()) {
         let Some(owner) = container.owner.as_ref().filter(|owner| sources.contains(&&owner.uid.0)) else { continue };
         push(plan, Operation::Unpause(target(container, owner)), Action::Start, cause, Vec::new());
     }

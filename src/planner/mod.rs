@@ -7,6 +7,8 @@ pub mod builder;
 pub mod check;
 pub mod container;
 pub mod delete;
+#[cfg(test)]
+mod delete_tests;
 pub mod disk;
 pub mod hooks;
 pub mod hours;

@@ -153,8 +153,9 @@ fn last_pass(b: &mut Builder<'_>, copy: &CopyWant, live: (&Container, &Identity)
             None
         }
         State::Exited { code } => {
-            let mut after: Vec<usize> =
-                paused.iter().map(|(c, o)| b.push(Operation::Unpause(target(c, o)), Action::Start, cause.clone(), Vec::new())).collect();
+            // A pause of a moment ago may not have been seen yet. To thaw what is not paused does nothing.
+            let still = if code == 0 && copy.mode == CopyMode::Pause { [running, paused].concat() } else { paused };
+            let mut after: Vec<usize> = still.iter().map(|(c, o)| b.push(Operation::Unpause(target(c, o)), Action::Start, cause.clone(), Vec::new())).collect();
             if copy.mode == CopyMode::Stop {
                 let stopped: Vec<_> = sources.iter().filter(|(c, _)| matches!(c.state, State::Exited { .. })).copied().collect();
                 after.extend(stopped.iter().map(|(c, o)| b.push(Operation::Start(target(c, o)), Action::Start, cause.clone(), Vec::new())));
@@ -273,7 +274,7 @@ fn expired(input: &PlanInput<'_>, desired: &DesiredState, preview: &PreviewWant)
     }
     if let Some(copy) = &preview.copy {
         let helped = b.ours().any(|(_, owner)| owner.slot == Slot::Delta);
-        for (container, owner) in sources(input, copy).into_iter().filter(|(c, _)| helped && c.state == State::Paused) {
+        for (container, owner) in sources(input, copy).into_iter().filter(|(c, _)| helped && c.is_active()) {
             recorded.push(b.push(Operation::Unpause(target(container, owner)), Action::Start, cause.clone(), Vec::new()));
         }
     }

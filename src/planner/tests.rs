@@ -15,12 +15,12 @@ use crate::resource::status::Phase;
 use crate::resource::{ConditionType, Object, ObjectRef, Reason, Truth, Uid, WorkspaceSpec};
 use crate::state::{Admission, Claim, Consent, Fact, Farewell, Grant, Tombstone};
 
-fn uid() -> Uid {
+pub(super) fn uid() -> Uid {
     Uid("01936f2e-7b7c-7000-8000-000000000001".to_owned())
 }
 
 /// A workspace `shop` of alice with this spec, every claim granted.
-fn intent(spec: Value, generation: u64) -> Intent {
+pub(super) fn intent(spec: Value, generation: u64) -> Intent {
     let document = json!({"apiVersion": "dockmaster/v1", "kind": "Workspace", "metadata": {"name": "shop", "namespace": "alice"}, "spec": spec});
     let resource: Object<WorkspaceSpec> = serde_json::from_value(document).unwrap();
     let all = BTreeMap::new();
@@ -61,7 +61,7 @@ fn intent(spec: Value, generation: u64) -> Intent {
     Intent::Present(desired)
 }
 
-fn model() -> Model {
+pub(super) fn model() -> Model {
     let mut model = Model::new("shop");
     model.world.images.insert("web:1".to_owned(), "sha256:web1".to_owned());
     model.world.images.insert("web:2".to_owned(), "sha256:web2".to_owned());
@@ -69,7 +69,7 @@ fn model() -> Model {
     model
 }
 
-fn web(image: &str) -> Value {
+pub(super) fn web(image: &str) -> Value {
     json!({"image": image, "ports": [{"name": "http", "container": 8080, "publish": "Pool"}], "mounts": [{"volume": "data", "path": "/data"}]})
 }
 
@@ -77,7 +77,7 @@ fn with_services() -> Value {
     json!({"image": "web:1", "services": {"db": {"image": "db:1", "volume": {"path": "/var/lib/db"}}, "cache": {"image": "db:1", "dependsOn": ["db"]}}})
 }
 
-fn text(model: &Model, plan: &Plan) -> String {
+pub(super) fn text(model: &Model, plan: &Plan) -> String {
     print::text(&model.object, plan)
 }
 
@@ -572,20 +572,4 @@ fn a_crash_at_every_step_ends_right() {
             }
         }
     }
-}
-
-#[test]
-fn a_deletion_runs_the_hook_before_it_stops_anything() {
-    let (mut m, want) = (model(), intent(web("web:1"), 1));
-    m.settle(&want);
-    let farewell = Farewell { grace: crate::resource::Duration::from_secs(3), pre_stop: Some(vec!["save".to_owned()]) };
-    let gone =
-        Intent::Absent(Tombstone { uid: uid(), at: m.now, until: m.now + SignedDuration::from_hours(168), consent: Consent::None, purge: false, farewell });
-    let plan = m.plan(&gone);
-    assert!(matches!(plan.nodes.as_slice(), [only] if matches!(only.operation, super::Operation::Begin(TaskKey::Hook(..), _))), "{}", text(&m, &plan));
-    m.apply(&plan, usize::MAX);
-    assert!(!m.plan(&gone).waiting.is_empty() && m.plan(&gone).is_empty(), "it waits for the hook");
-    m.finish_tasks();
-    m.settle(&gone);
-    assert!(m.states().is_empty());
 }

@@ -149,7 +149,10 @@ fn next(p: &Projection<'_>, plan: &Plan) -> Option<Next> {
     let mut fresh = plan.next.clone().or_else(retry)?;
     fresh.at = to_the_second(fresh.at);
     match p.before.and_then(|before| before.next.as_ref()) {
-        Some(known) if known.action == fresh.action && known.why == fresh.why && fresh.at.duration_since(known.at).abs() < CREEP => Some(known.clone()),
+        // An instant that has passed is no next one.
+        Some(known) if known.action == fresh.action && known.why == fresh.why && known.at > p.now && fresh.at.duration_since(known.at).abs() < CREEP => {
+            Some(known.clone())
+        }
         Some(_) | None => Some(fresh),
     }
 }

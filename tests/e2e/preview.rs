@@ -298,3 +298,29 @@ async fn previews_of_a_workspace_are_counted_until_they_expire() {
     operator.until_kind("preview", "alice", "one", "its end", is_expired);
     operator.until_kind("preview", "alice", "two", "room", runs);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preview_whose_source_is_gone_expires_in_its_time_even_over_a_lost_state() {
+    let mut operator = Operator::new().await.with(&["--resync", "2s"]);
+    operator.write("alice/shop.yaml", SHOP);
+    operator.write("alice/demo.yaml", &preview("demo", "  workspace: shop\n  ttl: 1h\n"));
+    operator.write("alice/never.yaml", &preview("never", "  workspace: nobody\n  ttl: 1s\n"));
+    operator.start();
+    let demo = operator.until_kind("preview", "alice", "demo", "the copy", runs);
+    operator.until_kind("preview", "alice", "never", "the end of one that never was", is_expired);
+    let id = operator.inspect(&container(&operator, "demo"), "{{.Id}}");
+    operator.remove("alice/shop.yaml");
+    let source = operator.container("alice", "shop", None);
+    operator.wait("the workspace to be gone", || (!operator.containers().contains(&source)).then_some(()));
+    assert_eq!(operator.stop(), 0);
+    std::fs::remove_dir_all(operator.state()).unwrap();
+    operator.start();
+    let again = operator.until_kind("preview", "alice", "demo", "the preview to be known again", |status| status["phase"] == "Running");
+    assert_eq!(operator.inspect(&container(&operator, "demo"), "{{.Id}} {{.State.Running}}"), format!("{id} true"));
+    assert_eq!(again["metadata"]["uid"], demo["metadata"]["uid"]);
+    operator.edit("alice/demo.yaml", "ttl: 1h", "ttl: 1s");
+    operator.until_kind("preview", "alice", "demo", "its end", is_expired);
+    assert_eq!(operator.containers(), [""; 0]);
+    let left: Vec<String> = volumes(&operator, "demo").into_iter().filter(|name| !name.contains(".expired")).collect();
+    assert_eq!((left.as_slice(), volumes(&operator, "demo").len()), (&[] as &[String], 1), "its copies are gone, its marker stays");
+}
