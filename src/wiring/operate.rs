@@ -164,7 +164,7 @@ struct Claim {
 /// How the lock ended up.
 enum Held {
     /// It is held.
-    Still(Lock),
+    Still(Box<Lock>),
     /// The engine is away, and the lock with it.
     Away,
     /// It was taken away.
@@ -184,7 +184,7 @@ impl Claim {
     /// A lock that goes while the engine is there was taken away by somebody.
     async fn hold(&self, mut lock: Lock, permission: &Permission, controller: &Controller, once: bool, done: &CancellationToken) -> Held {
         loop {
-            tokio::select! { biased; () = done.cancelled() => return Held::Still(lock), () = lock.lost() => {} }
+            tokio::select! { biased; () = done.cancelled() => return Held::Still(Box::new(lock)), () = lock.lost() => {} }
             permission.revoke();
             if once || self.client().await.is_some() {
                 return Held::Lost;
