@@ -270,8 +270,10 @@ impl Controller {
         let mine = |container: &crate::observed::Container| container.owner.as_ref().is_some_and(|owner| owner.object == *key);
         let others = || world.containers.values().filter(|c| !mine(c));
         ports_taken.extend(others().flat_map(|c| c.ports.iter().map(|(_, host, ..)| *host)));
-        // What another object's stopped container will bind again; the ledger may have forgotten it.
-        let leased = others().filter(|c| c.owner.is_some()).flat_map(|c| naming::grants_from_labels(&c.labels));
+        // What another object's stopped container will bind again; the ledger may have forgotten it. Who may have to give it up leases another then.
+        let reclaimable = reclaimable(&store, &world);
+        let keeps = |c: &&crate::observed::Container| c.owner.as_ref().is_some_and(|owner| !reclaimable.contains(&owner.uid));
+        let leased = others().filter(keeps).flat_map(|c| naming::grants_from_labels(&c.labels));
         ports_taken.extend(leased.filter_map(|grant| match grant {
             Grant::Port { host, .. } => Some(host),
             Grant::Subnet { .. } | Grant::Refused { .. } => None,
@@ -302,7 +304,7 @@ impl Controller {
             ports_taken,
             subnets_taken,
             ports_fixed: fixed_ports(&store),
-            reclaimable: reclaimable(&store, &world),
+            reclaimable,
         };
         (held, pools)
     }
@@ -436,9 +438,9 @@ fn reclaimable(store: &Store, world: &World) -> Vec<Uid> {
         .filter(|(key, entry)| {
             entry.status.as_ref().is_some_and(|s| s.phase == crate::resource::status::Phase::Stopped) && !world.of(key).any(|c| c.is_active())
         })
-        .map(|(_, entry)| {
-            let ready = entry.status.as_ref().and_then(|status| status.condition(ConditionType::Ready)).and_then(|c| c.last_transition_time);
-            (ready.unwrap_or(entry.admission.created), entry.admission.uid.clone())
+        .map(|(key, entry)| {
+            let finished = world.of(key).filter_map(|c| c.details.as_ref().and_then(|details| details.finished)).max();
+            (finished.unwrap_or(entry.admission.created), entry.admission.uid.clone())
         })
         .collect();
     stopped.sort();

@@ -368,6 +368,11 @@ impl Controller {
             drop(self.announcements.send(Announcement::Status(key.clone(), Box::new(status.clone()))));
             if entry.status.as_ref().map(|before| before.phase) != Some(status.phase) {
                 self.enqueue_waiters(key);
+                if status.phase == Phase::Stopped {
+                    // It may give its port up now.
+                    let waiting = self.store().waiting_for(&WaitKey::Leases);
+                    waiting.into_iter().for_each(|waiter| self.queue.push(waiter, Trigger::Event));
+                }
             }
         }
         let Some(item) = &entry.item else { return };
