@@ -219,7 +219,7 @@ async fn a_replacement_that_fails_is_undone_and_the_old_runs_on() {
         .until("alice", "shop", "an undone update", |status| condition(status, "UpdateFailed") == Some("True") && condition(status, "Ready") == Some("True"));
     assert!(message(&shop["status"], "UpdateFailed").contains("the old container runs on"), "{shop}");
     assert_eq!(operator.id("shop"), first);
-    assert_eq!(operator.containers(), [container.clone()]);
+    assert_eq!(operator.containers(), std::slice::from_ref(&container));
     assert_eq!(operator.wait("an answer", || operator.http(&url)).trim(), "kept");
     let last = operator.ok(&["logs", "--previous", "shop", "-n", "alice"]);
     assert!(!last.is_empty() && last.lines().all(|line| line == "cannot go on"), "{last}");
