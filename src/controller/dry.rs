@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::Controller;
-use crate::observed::{Network, NetworkOwner};
+use crate::desired::Intent;
+use crate::observed::{Network, NetworkOwner, TaskKey, TaskResult, TaskState};
 use crate::planner::{Operation, Plan};
 use crate::resource::{Kind, ObjectRef};
 use crate::source::{Item, SourceEvent};
-use crate::state::{LedgerError, Trigger};
+use crate::state::{Facts, LedgerError, Trigger};
 
 /// What is planned.
 #[derive(Clone, Debug)]
@@ -48,11 +49,25 @@ impl Controller {
             let Some(entry) = self.store().objects.get(&key).cloned() else { continue };
             let mut facts = self.parts.ledger.facts(&entry.admission.uid).await?;
             let intent = self.intent(&key, &entry, &mut facts).await?;
-            let (plan, _) = self.plan(&key, &intent, &facts);
+            let plan = self.foresee(&key, &intent, &facts);
             self.assume_networks(&plan);
             plans.push((key, plan));
         }
         Ok(Some(plans))
+    }
+
+    /// Plans one object. The last lines of a log, which are read before a container goes, count as read: a plan shows what follows.
+    fn foresee(&self, key: &ObjectRef, intent: &Intent, facts: &Facts) -> Plan {
+        let mut tasks = self.parts.runtime.tasks();
+        loop {
+            let (plan, _) = self.plan_over(key, intent, facts, tasks.clone());
+            let read: Vec<TaskKey> = plan.nodes.iter().filter_map(|node| to_read(&node.operation)).filter(|task| !tasks.contains_key(task)).collect();
+            if read.is_empty() {
+                return plan;
+            }
+            let done = TaskState::Done { at: self.now(), result: TaskResult::Tail(String::new()) };
+            tasks.extend(read.into_iter().map(|task| (task, done.clone())));
+        }
     }
 
     /// What one plan makes for a whole namespace, the next does not make again.
@@ -73,4 +88,9 @@ impl Controller {
             }
         }
     }
+}
+
+/// The log that an operation reads.
+fn to_read(operation: &Operation) -> Option<TaskKey> {
+    if let Operation::Begin(key @ TaskKey::Tail(_), _) = operation { Some(key.clone()) } else { None }
 }

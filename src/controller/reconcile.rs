@@ -1,5 +1,6 @@
 //! One object: facts, intent, plan, check, execute, record, status; again until there is nothing left to do now.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -9,6 +10,7 @@ use super::store::Entry;
 use super::{Announcement, Controller, history};
 use crate::desired::{DesiredState, Intent};
 use crate::executor::{self, NodeResult, Report};
+use crate::observed::{TaskKey, TaskState};
 use crate::planner::{self, Action, Operation, Plan, PlanInput, Standing, Verdict, WaitKey, check, image};
 use crate::resource::status::{Next, NextAction, Phase, Status};
 use crate::resource::{Condition, ConditionType, Kind, ObjectRef, Reason, Resource, Truth, Uid};
@@ -178,9 +180,13 @@ impl Controller {
 
     /// Makes the plan of one object over what is known now.
     pub(super) fn plan(&self, key: &ObjectRef, intent: &Intent, facts: &Facts) -> (Plan, Result<(), String>) {
+        self.plan_over(key, intent, facts, self.parts.runtime.tasks())
+    }
+
+    /// The same, with these tasks begun or done.
+    pub(super) fn plan_over(&self, key: &ObjectRef, intent: &Intent, facts: &Facts, tasks: BTreeMap<TaskKey, TaskState>) -> (Plan, Result<(), String>) {
         let over_quota = self.over_quota(key);
         let capabilities = self.capabilities();
-        let tasks = self.parts.runtime.tasks();
         let now = self.now();
         // Held until the turn is taken, so that no two take the same.
         let mut world = self.world();

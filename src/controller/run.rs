@@ -14,7 +14,7 @@ use crate::observed::{TaskKey, World};
 use crate::resource::{ConditionType, Kind, ObjectRef};
 use crate::runtime::Change;
 use crate::source::SourceEvent;
-use crate::state::{LedgerError, Trigger};
+use crate::state::{Event, EventReason, EventType, LedgerError, Trigger};
 
 /// The ledger setting that remembers the engine.
 const ENGINE: &str = "engine";
@@ -250,13 +250,29 @@ impl Controller {
                 }
                 self.queue.push(key, Trigger::Event);
             }
-            Change::Task(task) => self.task_changed(&task),
+            Change::Task(task) => {
+                self.pulled(&task).await;
+                self.task_changed(&task);
+            }
             Change::Resync => {
                 self.observe(Trigger::Resync).await?;
             }
             Change::Lost(why) => self.lost(&why),
         }
         Ok(())
+    }
+
+    /// Tells that an image has come to those who wait for it.
+    async fn pulled(&self, task: &TaskKey) {
+        let TaskKey::Pull(reference) = task else { return };
+        if !matches!(self.parts.runtime.tasks().get(task), Some(crate::observed::TaskState::Done { .. })) {
+            return;
+        }
+        let owners = self.store().task_owners.get(task).cloned().unwrap_or_default();
+        for object in owners {
+            let (time, message) = (self.now(), reference.clone());
+            self.tell(Event { time, type_: EventType::Normal, reason: EventReason::Pulled, object: Some(object), message, count: 1 }).await;
+        }
     }
 
     fn task_changed(&self, task: &TaskKey) {

@@ -6,8 +6,8 @@ use super::builder::{Builder, target};
 use super::readiness::{self, Readiness};
 use super::{Action, Cause, Operation, WaitKey, image, last_lines, network, replace};
 use crate::desired::{ContainerSpec, Limits, MountSource, Role};
-use crate::observed::{Container, Details, Identity, Slot, State};
-use crate::resource::workspace::{RestartPolicy, UpdateWhen};
+use crate::observed::{Container, Details, Identity, Slot, State, TaskKey};
+use crate::resource::workspace::{PullPolicy, RestartPolicy, UpdateWhen};
 use crate::resource::{ConditionType, Reason};
 use crate::state::Fact;
 
@@ -74,7 +74,13 @@ pub fn push_create(b: &mut Builder<'_>, want: &ContainerSpec, name: &str, image_
     });
     let after = b.makers(networks.chain(volumes));
     let operation = Operation::Create { spec: Box::new(want.clone()), name: name.to_owned(), image_id };
-    b.push(operation, Action::Create, cause, after)
+    let made = b.push(operation, Action::Create, cause.clone(), after);
+    let pull = TaskKey::Pull(want.image.as_str().to_owned());
+    if b.desired.pull == PullPolicy::Always && b.task(&pull).is_some() {
+        // The next one is resolved anew.
+        b.push(Operation::Forget(pull), Action::None, cause, vec![made]);
+    }
+    made
 }
 
 /// Remembers what was applied, so that the next change can name old and new.
@@ -121,6 +127,14 @@ fn keep(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owner:
             }
         }
     } else {
+        if image::has_moved(b, want, container) {
+            let message = format!(
+                "{} names another image by now than the one that {} was made from; with `pullPolicy: Always`, `dockmaster restart` takes it",
+                want.image.as_str(),
+                container.name
+            );
+            b.report(ConditionType::ImageOutdated, message);
+        }
         limits(b, want, container, owner);
         network::attach(b, container, owner, want);
     }
@@ -138,8 +152,18 @@ fn difference(b: &Builder<'_>, want: &ContainerSpec, container: &Container, owne
     if container.is_active() && network::holds_dead_network(b, container, want) {
         return Some(vec![Cause::new("networks", "removed under the running container", "made anew")]);
     }
+    if want.role == crate::desired::Role::Main && super::workload::restart_pending(b) && image::restart_takes_another(b, want, container) {
+        let new = b.input.world.image(want.image.as_str()).cloned().unwrap_or_default();
+        return Some(vec![Cause::new("image", short(&container.image_id), short(&new))]);
+    }
     let details = container.details.as_ref()?;
     removed_limits(want, details)
+}
+
+/// An image's id as Docker shows it.
+fn short(image: &str) -> &str {
+    let digits = image.strip_prefix("sha256:").unwrap_or(image);
+    digits.get(..12).unwrap_or(digits)
 }
 
 /// The engine accepts 0 for "no limit" and ignores it, so that taking a limit away needs another container.

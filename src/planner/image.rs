@@ -4,8 +4,8 @@ use jiff::SignedDuration;
 
 use super::builder::Builder;
 use super::{Action, Cause, Operation, Task, WaitKey};
-use crate::desired::ImageWant;
-use crate::observed::{TaskKey, TaskState};
+use crate::desired::{ContainerSpec, ImageWant};
+use crate::observed::{Container, TaskKey, TaskState};
 use crate::resource::ConditionType;
 use crate::resource::workspace::PullPolicy;
 
@@ -46,6 +46,38 @@ fn referenced(b: &mut Builder<'_>, reference: &str) -> Option<String> {
             None
         }
     }
+}
+
+/// Whether a restart finds another image than the container's: with `Always` the reference is resolved anew, once since the restart was
+/// asked for. `None`: it is being fetched, or cannot be had, and the builder says so; the container runs on.
+pub fn moved_at_restart(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container) -> Option<bool> {
+    let ImageWant::Reference(reference) = &want.image else { return Some(false) };
+    if b.desired.pull != PullPolicy::Always {
+        return Some(false);
+    }
+    if is_fetched_for_restart(b, reference, container) {
+        return Some(has_moved(b, want, container));
+    }
+    fetch(b, TaskKey::Pull(reference.clone()), Task::Pull { reference: reference.clone() }, ConditionType::ImagePullFailed, reference);
+    None
+}
+
+/// Whether the restart that is asked for takes another image.
+pub fn restart_takes_another(b: &Builder<'_>, want: &ContainerSpec, container: &Container) -> bool {
+    let ImageWant::Reference(reference) = &want.image else { return false };
+    b.desired.pull == PullPolicy::Always && is_fetched_for_restart(b, reference, container) && has_moved(b, want, container)
+}
+
+fn is_fetched_for_restart(b: &Builder<'_>, reference: &str, container: &Container) -> bool {
+    let started = container.details.as_ref().and_then(|details| details.started);
+    let since = b.input.facts.restart_asked.or(started);
+    matches!(b.task(&TaskKey::Pull(reference.to_owned())), Some(TaskState::Done { at, .. }) if since.is_none_or(|since| *at >= since))
+}
+
+/// Whether the reference names another image by now than the one that the container was made from.
+pub fn has_moved(b: &Builder<'_>, want: &ContainerSpec, container: &Container) -> bool {
+    let ImageWant::Reference(reference) = &want.image else { return false };
+    b.input.world.image(reference).is_some_and(|id| *id != container.image_id)
 }
 
 /// Begins a fetch, waits for it, or waits for the next attempt.

@@ -325,7 +325,8 @@ impl Operation {
     /// Whether it changes anything in Docker.
     pub fn is_mutating(&self) -> bool {
         match self {
-            Operation::Begin(TaskKey::Sample(_) | TaskKey::Tail(_) | TaskKey::Disk(_), _)
+            // A probe is the engine's own health test, run sooner.
+            Operation::Begin(TaskKey::Sample(_) | TaskKey::Tail(_) | TaskKey::Disk(_) | TaskKey::Probe(_), _)
             | Operation::Forget(_)
             | Operation::Record(_)
             | Operation::ReleaseLeases

@@ -3,7 +3,7 @@
 use super::builder::{Builder, target};
 use super::container::{self, Progress};
 use super::run::{self, Clock, Decision};
-use super::{Action, Cause, Operation, Plan, PlanInput, Verdict, WaitKey, disk, hooks, idle, network, volume};
+use super::{Action, Cause, Operation, Plan, PlanInput, Verdict, WaitKey, disk, hooks, idle, image, network, volume};
 use crate::desired::{ContainerSpec, DesiredState, IdlePolicy, Role};
 use crate::observed::{Container, Identity, Slot, State};
 use crate::resource::quantity::{Bytes, Duration};
@@ -169,6 +169,11 @@ fn restart(b: &mut Builder<'_>) {
     let done_by_start = asked.is_some_and(|at| started.is_some_and(|started| started >= at));
     let mut after = Vec::new();
     if main.is_active() && !stale && !done_by_start {
+        // Another image is taken by an exchange, which is the restart; until it is known, nothing is interrupted.
+        let exchanging = b.container(None, Slot::Next).is_some();
+        if exchanging || image::moved_at_restart(b, want, main) != Some(false) {
+            return;
+        }
         if !hooks::before_stop(b, main, want.stop_grace) {
             return;
         }

@@ -149,7 +149,7 @@ spec:
     networks.sort();
     let namespace = format!("{installation}-ns-alice");
     let private = format!("{installation}-ws-alice.all");
-    assert_eq!(networks, [&namespace, &network, &private]);
+    assert_eq!(networks, [&network, &namespace, &private]);
     let aliases = |of: &str| seen["NetworkSettings"]["Networks"][of]["Aliases"].to_string();
     assert!(aliases(&namespace).contains("\"all\"") && aliases(&namespace).contains("\"all.alice\""), "{}", aliases(&namespace));
     assert!(aliases(&network).contains("\"all.alice\"") && !aliases(&network).contains("[\"all\""), "{}", aliases(&network));
@@ -160,7 +160,8 @@ spec:
     assert!(inside("touch /data/x").contains("Read-only") && inside("touch /models/x").contains("Read-only") && inside("touch /x").contains("Read-only"));
     assert_eq!(inside("touch /tmp/x /scratch/x && echo written"), "written");
     assert_eq!(inside("cat /proc/1/comm"), "sh", "no init");
-    assert_eq!(operator.verb(&["plan"]).status.code(), Some(0), "{}", operator.ok(&["plan"]));
+    let plan = operator.verb(&["plan"]);
+    assert_eq!(plan.status.code(), Some(0), "{plan:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -254,7 +255,7 @@ async fn namespaces_cannot_reach_each_other_and_neighbours_can_by_name() {
     let mut operator = Operator::new().await;
     let server = |name: &str, more: &str| {
         format!(
-            "apiVersion: dockmaster/v1\nkind: Workspace\nmetadata: {{name: {name}}}\nspec:\n  image: IMAGE\n  command: [sh, -c, 'echo I am {name} > /tmp/index.html; exec httpd -f -p 8080 -h /tmp']\n  health: {{test: [CMD, wget, -qO-, \"http://127.0.0.1:8080/\"], startPeriod: 20s, startInterval: 1s}}\n  ports: [{{name: http, container: 8080, publish: Pool}}]\n  {more}\n"
+            "apiVersion: dockmaster/v1\nkind: Workspace\nmetadata: {{name: {name}}}\nspec:\n  image: IMAGE\n  command: [sh, -c, 'echo I am {name} > /tmp/index.html; exec httpd -f -p 8080 -h /tmp']\n  health: {{test: [CMD, test, -f, /tmp/index.html], interval: 1s}}\n  ports: [{{name: http, container: 8080, publish: Pool}}]\n  {more}\n"
         )
     };
     operator.write("alice/one.yaml", &server("one", ""));
@@ -266,9 +267,9 @@ async fn namespaces_cannot_reach_each_other_and_neighbours_can_by_name() {
     }
     let installation = operator.installation().to_owned();
     let from = |namespace: &str, name: &str, host: &str, port: &str| operator.fetch(&operator.container(namespace, name, None), host, port);
-    assert_eq!(from("alice", "two", "one", "8080"), "I am one");
+    operator.wait("an answer", || (from("alice", "two", "one", "8080") == "I am one").then_some(()));
     assert_eq!(from("alice", "two", "one.alice", "8080"), "I am one");
-    assert_eq!(from("alice", "one", "two", "8080"), "I am two");
+    operator.wait("an answer", || (from("alice", "one", "two", "8080") == "I am two").then_some(()));
 
     let address = |namespace: &str, name: &str| {
         let template = format!("{{{{(index .NetworkSettings.Networks \"{installation}-ns-{namespace}\").IPAddress}}}}");
@@ -293,10 +294,8 @@ async fn namespaces_cannot_reach_each_other_and_neighbours_can_by_name() {
         let subnet = subnet(network);
         assert!(subnet.starts_with(&prefix) && subnet.ends_with(bits), "{network}: {subnet} of {}", operator.pool());
     }
-    assert!(
-        operator.docker(&["network", "inspect", &format!("{installation}-ws-alice.one")]).contains("No such network"),
-        "a private network without services"
-    );
+    let needless = operator.docker(&["network", "inspect", &format!("{installation}-ws-alice.one")]);
+    assert!(!needless.contains("Subnet"), "a private network without services: {needless}");
     let bridge = operator.docker(&["network", "inspect", "bridge", "-f", "{{range .Containers}}{{.Name}} {{end}}"]);
     assert!(!bridge.contains(&installation), "{bridge}");
     for container in operator.containers() {
@@ -319,7 +318,6 @@ async fn what_somebody_else_has_is_left_to_them() {
     operator.write("alice/theirs.yaml", &sleeper("theirs", "mounts: [{volume: cache, path: /cache}]"));
     operator.write("alice/taken.yaml", &sleeper("taken", ""));
     operator.write("alice/closed.yaml", &sleeper("closed", &format!("mounts: [{{externalVolume: {ungranted}, path: /x}}]")));
-    operator.write("alice/bridge.yaml", &sleeper("bridge", "networks: [bridge]"));
     operator.write("carol/shop.yaml", &sleeper("shop", ""));
     operator.write("alice/fine.yaml", &sleeper("fine", ""));
     operator.start();
@@ -329,7 +327,6 @@ async fn what_somebody_else_has_is_left_to_them() {
         ("alice", "taken", "NameConflict", container.as_str()),
         ("carol", "shop", "NameConflict", network.as_str()),
         ("alice", "closed", "Stalled", "policy.externalVolumes"),
-        ("alice", "bridge", "Stalled", "bridge"),
     ] {
         let object = operator.until(namespace, name, &format!("{type_} of {name}"), |status| condition(status, type_) == Some("True"));
         assert!(message(&object["status"], type_).contains(word), "{name}: {object:#}");

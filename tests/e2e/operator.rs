@@ -23,6 +23,7 @@ pub struct Operator {
     child: Option<Child>,
     host: String,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Operator {
@@ -40,12 +41,26 @@ impl Operator {
         let first = base + block * 24;
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(home.path().join("specs")).unwrap();
-        Self { sandbox: Sandbox::new().await, home, ports: (first, first + 23), child: None, host: host.to_owned(), arguments: Vec::new() }
+        Self {
+            sandbox: Sandbox::new().await,
+            home,
+            ports: (first, first + 23),
+            child: None,
+            host: host.to_owned(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        }
     }
 
     /// Further arguments of `run`.
     pub fn with(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// A variable in the environment of every command.
+    pub fn with_env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -111,6 +126,7 @@ impl Operator {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dockmaster"));
         command.args(arguments).arg("--state-dir").arg(self.state()).arg("--installation").arg(self.installation());
         command.current_dir(self.home.path()).env_remove("DOCKER_HOST").env_remove("DOCKMASTER_STATE_DIR").stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -270,6 +286,15 @@ impl Operator {
         })
     }
 
+    /// The workspace is ready at that generation of its spec, or a later one.
+    pub fn until_generation(&self, namespace: &str, name: &str, generation: u64) -> Value {
+        self.wait(&format!("{name} to be at generation {generation}"), || {
+            let object = self.get("workspace", namespace, name)?;
+            (object["metadata"]["generation"].as_u64()? >= generation).then_some(())
+        });
+        self.until_ready(namespace, name)
+    }
+
     /// The `docker` command line on the same engine; what it printed, whatever it thought of it.
     pub fn docker(&self, arguments: &[&str]) -> String {
         let output = Command::new("docker").arg("-H").arg(&self.host).args(arguments).output().expect("the docker command line");
@@ -322,10 +347,10 @@ impl Operator {
     }
 
     /// What a web server answers to a container, by name or address; nothing, or an error, where it cannot be reached. The static
-    /// program of the test image cannot look up names while it fetches.
+    /// programs of the test image cannot look up names while they fetch.
     pub fn fetch(&self, container: &str, host: &str, port: &str) -> String {
         let script = r#"case $1 in [0-9]*) a=$1;; *) a=$(nslookup "$1" | sed -n 's/^Address: //p' | tail -n 1);; esac
-            [ -n "$a" ] && timeout 4 wget -T 3 -qO- "http://$a:$2/""#;
+            [ -n "$a" ] && printf 'GET / HTTP/1.0\r\n\r\n' | timeout 4 nc -w 3 "$a" "$2" | sed '1,/^.$/d'"#;
         self.docker(&["exec", container, "sh", "-c", script, "fetch", host, port])
     }
 

@@ -39,7 +39,7 @@ fn ongoing(command: &mut Command) -> Ongoing {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_activity_it_is_warned_stopped_and_woken_by_start() {
     let mut operator = Operator::new().await;
-    let spec = "  idle: {timeout: 30m, warn: {exec: [sh, -c, 'echo soon >> /data/warned']}}
+    let spec = "  idle: {timeout: 6s, warn: {exec: [sh, -c, 'echo soon >> /data/warned']}}
   health: {test: [CMD, 'true'], interval: 1s}
   mounts: [{volume: data, path: /data}]
 ";
@@ -47,11 +47,8 @@ async fn without_activity_it_is_warned_stopped_and_woken_by_start() {
     operator.start();
     let shop = operator.until_ready("alice", "shop");
     assert_eq!(shop["status"]["next"]["action"], "Stop");
-    let distance = next_at(&shop).duration_since(Timestamp::now()).as_mins();
-    assert!((25..=30).contains(&distance), "{shop:#}");
-    // However much is asked of it by its health check, it is idle.
-    operator.ok(&["touch", "shop", "-n", "alice"]);
-    operator.edit("alice/shop.yaml", "timeout: 30m", "timeout: 15s");
+    let distance = next_at(&shop).duration_since(Timestamp::now()).as_secs();
+    assert!((0..=6).contains(&distance), "a health test is no activity: {shop:#}");
     operator.until("alice", "shop", "the idle stop", is("Idle"));
     let container = operator.container("alice", "shop", None);
     assert_eq!(operator.inspect(&container, "{{.State.Status}}"), "exited", "stopped, not removed");
@@ -72,11 +69,11 @@ async fn what_is_used_stays_up() {
     let mut operator = Operator::new().await;
     let web = "  command: [sh, -c, 'dd if=/dev/zero of=/tmp/index.html bs=1k count=100 2>/dev/null; exec httpd -f -p 8080 -h /tmp']
   ports: [{name: http, container: 8080, publish: Pool}]
-  idle: {timeout: 1h}
+  idle: {timeout: 8s}
 ";
     operator.write("alice/web.yaml", &sleeper("web", web));
     for name in ["shell", "verb", "touched", "unused"] {
-        operator.write(&format!("alice/{name}.yaml"), &sleeper(name, "  idle: {timeout: 1h}\n"));
+        operator.write(&format!("alice/{name}.yaml"), &sleeper(name, "  idle: {timeout: 8s}\n"));
     }
     operator.start();
     let url = operator.until_ready("alice", "web")["status"]["url"].as_str().unwrap().to_owned();
@@ -91,11 +88,6 @@ async fn what_is_used_stays_up() {
     let started = |name: &str| operator.inspect(&operator.container("alice", name, None), "{{.State.StartedAt}}");
     used.iter().for_each(|name| drop(operator.until_ready("alice", name)));
     let before: Vec<String> = used.iter().map(|name| started(name)).collect();
-    operator.until_ready("alice", "unused");
-    operator.ok(&["touch", "touched", "-n", "alice"]);
-    for name in ["web", "shell", "verb", "touched", "unused"] {
-        operator.edit(&format!("alice/{name}.yaml"), "timeout: 1h", "timeout: 15s");
-    }
     for _ in 0..2 {
         operator.wait("the unused one to stop", || {
             operator.ok(&["touch", "touched", "-n", "alice"]);
@@ -141,15 +133,14 @@ async fn the_workspace_itself_is_asked_before_an_idle_stop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_ends_with_its_lifetime_whatever_it_does() {
     let mut operator = Operator::new().await;
-    operator.write("alice/shop.yaml", &sleeper("shop", "  maxLifetime: 1h\n"));
+    operator.write("alice/shop.yaml", &sleeper("shop", "  maxLifetime: 8s\n"));
     operator.write("alice/job.yaml", &sleeper("job", "  command: [sh, -c, 'exit 0']\n  restart: 'no'\n"));
     operator.write("alice/task.yaml", &sleeper("task", "  command: [sh, -c, 'exit 0']\n  restart: on-failure\n"));
     operator.start();
     let shop = operator.until_ready("alice", "shop");
     assert_eq!(shop["status"]["next"]["action"], "Stop");
     let plan = String::from_utf8(operator.verb(&["plan", "--at", "2h"]).stdout).unwrap();
-    assert!(plan.contains("workspace/shop -n alice") && plan.contains("Lifetime"), "{plan}");
-    operator.edit("alice/shop.yaml", "maxLifetime: 1h", "maxLifetime: 5s");
+    assert!(plan.contains("workspace/shop -n alice") && plan.contains("lifetime"), "{plan}");
     operator.wait("the end of its lifetime", || {
         operator.verb(&["touch", "shop", "-n", "alice"]);
         operator.get("workspace", "alice", "shop").filter(|object| is("Lifetime")(&object["status"]))
@@ -163,7 +154,6 @@ async fn a_run_ends_with_its_lifetime_whatever_it_does() {
     operator.until("alice", "later", "a newcomer", is("Running"));
     operator.until("alice", "shop", "it to stay stopped", is("Lifetime"));
     assert_eq!(operator.inspect(&operator.container("alice", "shop", None), "{{.State.Running}}"), "false");
-    operator.edit("alice/shop.yaml", "maxLifetime: 5s", "maxLifetime: 1h");
     operator.ok(&["start", "shop", "-n", "alice"]);
     operator.until("alice", "shop", "another run", is("Running"));
     for name in ["job", "task"] {
@@ -210,7 +200,7 @@ async fn it_runs_in_its_hours_and_by_wish_a_little_outside_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_is_postponed_and_deadlines_follow_the_spec_and_a_new_operator() {
     let mut operator = Operator::new().await;
-    operator.write("alice/kept.yaml", &sleeper("kept", "  idle: {timeout: 1h}\n"));
+    operator.write("alice/kept.yaml", &sleeper("kept", "  idle: {timeout: 7s}\n"));
     operator.write("alice/short.yaml", &sleeper("short", "  idle: {timeout: 7s}\n"));
     operator.write("alice/long.yaml", &sleeper("long", "  idle: {timeout: 1h}\n"));
     operator.start();
@@ -220,7 +210,6 @@ async fn a_stop_is_postponed_and_deadlines_follow_the_spec_and_a_new_operator() 
         status["next"]["at"].as_str().is_some_and(|at| at.parse::<Timestamp>().unwrap() > Timestamp::now() + SignedDuration::from_mins(115))
     });
     assert_eq!(kept["status"]["next"]["action"], "Stop");
-    operator.edit("alice/kept.yaml", "timeout: 1h", "timeout: 7s");
     assert_eq!(operator.stop(), 0);
     operator.start();
     operator.until("alice", "short", "its deadline, kept over two operators", is("Idle"));
