@@ -1,3 +1,5 @@
+//! Tests of the hash: what it covers, and that it never changes by itself.
+
 use super::*;
 use crate::desired::{HealthWant, ImageWant, Limits, Role};
 use crate::resource::quantity::{Bytes, Cpu, Duration};

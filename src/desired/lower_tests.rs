@@ -1,3 +1,5 @@
+//! Tests of lowering: from a spec to what should be.
+
 use super::*;
 use crate::desired::merge::resolve;
 use crate::desired::{DesiredState, MountSource, VolumeScope};

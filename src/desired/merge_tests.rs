@@ -1,3 +1,5 @@
+//! Tests of merging: what wins over what.
+
 use super::*;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! Tests of previews as they are lowered.
+
 use super::*;
 use crate::desired::DesiredState;
 use crate::desired::lower::claims;

@@ -1,3 +1,5 @@
+//! Tests of the reader: good documents, and the words for bad ones.
+
 use std::path::Path;
 use std::sync::LazyLock;
 
