@@ -138,6 +138,19 @@ fn every_module_and_every_dependency_is_in_the_tables() {
 }
 
 #[test]
+fn the_documentation_has_the_same_table() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md")).unwrap();
+    let row = |module: &str| text.lines().find(|line| line.starts_with(&format!("| `{module}`"))).unwrap_or_else(|| panic!("docs/architecture.md: {module}"));
+    for (module, allowed) in MODULES.iter().filter(|(module, _)| !["main", "wiring"].contains(module)) {
+        let wanted = if allowed.is_empty() { "nothing".to_owned() } else { allowed.join(", ") };
+        assert!(row(module).ends_with(&format!("| {wanted} |")), "docs/architecture.md says of `{module}`: {}; the rule is: {wanted}", row(module));
+    }
+    for adapter in ADAPTERS {
+        assert!(text.contains(&format!("`{adapter}`")), "docs/architecture.md does not name the adapter {adapter}");
+    }
+}
+
+#[test]
 fn files_say_what_they_are_for_and_stay_readable() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();

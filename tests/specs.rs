@@ -90,3 +90,37 @@ fn every_example_is_good_and_says_what_it_shows() {
     }
     assert!(count >= 8, "{count} examples");
 }
+
+/// The closed sets with the sentence of each of their values, as the schema has it.
+fn table(title: &str, about: &str, schema: &schemars::Schema) -> String {
+    let mut text = format!("\n## {title}\n\n{about}\n\n| {} | Meaning |\n|---|---|\n", title.trim_end_matches('s'));
+    for value in schema.get("oneOf").unwrap().as_array().unwrap() {
+        let meaning = value["description"].as_str().unwrap().replace('\n', " ");
+        if meaning == "See the condition of the same name." {
+            continue;
+        }
+        text.push_str(&format!("| `{}` | {meaning} |\n", value["const"].as_str().unwrap()));
+    }
+    text
+}
+
+#[test]
+fn the_tables_of_conditions_and_reasons_are_fresh() {
+    use dockmaster::resource::{ConditionType, Reason};
+    let path = repository("docs/specs.md");
+    let found = fs::read_to_string(&path).unwrap();
+    let marker = found.lines().find(|line| line.starts_with("<!-- generated")).unwrap();
+    let written = found.split(marker).next().unwrap();
+    let conditions = "The types of `status.conditions`. All but `Ready` and `Reconciling` are there only while they are true.";
+    let reasons = "Why a condition is as it is, for programs. A specific condition has the reason of its own name.";
+    let wanted = format!(
+        "{written}{marker}\n{}{}",
+        table("Conditions", conditions, &schemars::schema_for!(ConditionType)),
+        table("Reasons", reasons, &schemars::schema_for!(Reason))
+    );
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &wanted).unwrap();
+    } else {
+        assert!(found == wanted, "docs/specs.md is stale; make it anew with `UPDATE=1 cargo test --test specs`");
+    }
+}

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "in a test a surprise is to be loud")]
 
+#[path = "../support/recorder.rs"]
+mod recorder;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -12,6 +14,7 @@ mod converge;
 mod crash;
 mod demo;
 mod deploy;
+mod doctor;
 mod engine;
 mod heal;
 mod hold;

@@ -81,7 +81,11 @@ impl Canary<'_> {
         let image = helper.ensure(self.client).await.map_err(failed("make the helper image"))?;
         within(CALL, docker.create_network(self.network(subnet))).await.map_err(failed("create a network"))?;
         let volume = VolumeCreateRequest { name: Some(self.name.clone()), labels: Some(self.labels.clone()), ..VolumeCreateRequest::default() };
-        within(CALL, docker.create_volume(volume)).await.map_err(failed("create a volume"))?;
+        let volume = within(CALL, docker.create_volume(volume)).await.map_err(failed("create a volume"))?;
+        if volume.labels != self.labels {
+            // The engine gives the one that is there.
+            return Err(failed("create a volume")(Error::Transient(format!("{} exists and is not of dockmaster's making", self.name))));
+        }
         let options = CreateContainerOptionsBuilder::default().name(&self.name).build();
         within(CALL, docker.create_container(Some(options), self.container(image))).await.map_err(failed("create a container"))?;
         within(CALL, docker.start_container(&self.name, None::<StartContainerOptions>)).await.map_err(failed("start a container"))?;

@@ -30,6 +30,17 @@ const NOTHING: &str = "dockmaster-probe";
 /// An image of nobody: the top-level domain `invalid` is kept free for ever.
 const NO_IMAGE: &str = "dockmaster.invalid/probe:none";
 
+/// Endpoints that not every operator calls, and when they are called.
+const RARE: &[(&str, &str)] = &[
+    ("GET /_ping", "where its events stay away for long"),
+    ("GET /containers/{id}/stats", "where the engine is on another host, or its /proc cannot be read"),
+    ("POST /exec/{id}/resize", "for `dockmaster exec -t`"),
+    ("POST /containers/{id}/wait", "where another operator holds the engine, or a replaced lock ends"),
+    ("POST /networks/{id}/disconnect", "where a network was connected by hand, or an alias was lost"),
+    ("POST /images/{name}/tag", "where the helper image is not on the engine yet"),
+    ("DELETE /images/{name}", "where an older helper image is on the engine"),
+];
+
 /// An endpoint of the Engine API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
@@ -39,6 +50,14 @@ pub struct Endpoint {
     pub method: &'static str,
     /// Without the version, with what names an object replaced: `/containers/{id}/start`.
     pub path: &'static str,
+}
+
+impl Endpoint {
+    /// When it is called, where not every operator does.
+    pub fn only(&self) -> Option<&'static str> {
+        let name = self.to_string();
+        RARE.iter().find(|(rare, _)| *rare == name).map(|(_, when)| *when)
+    }
 }
 
 impl std::fmt::Display for Endpoint {
@@ -221,7 +240,8 @@ mod tests {
                     group = endpoint.group;
                     write!(text, "\n# {group}\n").unwrap();
                 }
-                writeln!(text, "{endpoint}").unwrap();
+                let remark = endpoint.only().map(|when| format!("  # only {when}")).unwrap_or_default();
+                writeln!(text, "{endpoint}{remark}").unwrap();
             }
             text
         });

@@ -63,9 +63,14 @@ pub async fn rights(report: &mut Report, client: &Client) {
         let purpose = endpoint.group.to_lowercase();
         match right {
             Right::Granted => {}
+            Right::Denied(_) if endpoint.only().is_some() => report.warn(
+                "rights",
+                format!("{endpoint} is denied; it is called only {}", endpoint.only().unwrap_or_default()),
+                "allow it, unless that never happens here",
+            ),
             Right::Denied(why) => report.fail(
                 "rights",
-                format!("{endpoint} is denied ({purpose}): {}", why.lines().next().unwrap_or_default()),
+                format!("{endpoint} is denied ({purpose}): {}", why.lines().next().filter(|line| !line.starts_with('<')).unwrap_or("by a proxy")),
                 "allow it in the proxy or the authorization plugin before the engine; deploy/endpoints.txt lists all that are needed",
             ),
             Right::Unknown(why) => {
