@@ -111,7 +111,7 @@ fn recorded(fact: &Fact) -> Told {
         Fact::VolumeLost { name, .. } => warning(EventReason::Healed, format!("volume {name} was removed by somebody; it is made anew, empty")),
         Fact::UpdateFailed(Some((_, message))) => warning(EventReason::Failed, format!("{message}; going back to the old container")),
         Fact::HookFailed { hook, message } if !message.is_empty() => warning(EventReason::Failed, format!("hooks.{hook} {message}")),
-        Fact::Exited(_) => warning(EventReason::BackOff, "the process ended by itself"),
+        Fact::Exited(_) => warning(EventReason::BackOff, "its process ended"),
         Fact::Activity { .. }
         | Fact::RunSince(_)
         | Fact::StartAsked(_)

@@ -17,7 +17,7 @@ use crate::source::SourceEvent;
 use crate::state::{Event, EventReason, EventType, LedgerError, Trigger};
 
 /// The ledger setting that remembers the engine.
-const ENGINE: &str = "engine";
+pub const ENGINE_SETTING: &str = "engine";
 
 /// How a run with an end ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,7 +205,7 @@ impl Controller {
 
     /// Another engine behind the same address knows nothing of what was made: nothing is changed until somebody says that this is meant.
     async fn same_engine(&self, world: &World) -> Result<(), LedgerError> {
-        let known = self.parts.ledger.setting(ENGINE).await?;
+        let known = self.parts.ledger.setting(ENGINE_SETTING).await?;
         let changed = known.as_ref().is_some_and(|known| *known != world.engine) && !self.parts.accept_engine;
         if changed {
             let message = format!(
@@ -218,7 +218,7 @@ impl Controller {
         } else {
             self.store().engine_changed = None;
             if known.as_deref() != Some(world.engine.as_str()) {
-                self.parts.ledger.set_setting(ENGINE, Some(&world.engine)).await?;
+                self.parts.ledger.set_setting(ENGINE_SETTING, Some(&world.engine)).await?;
             }
         }
         Ok(())

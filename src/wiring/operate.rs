@@ -7,7 +7,7 @@ use std::time::Duration;
 use dockmaster::cli::args::{LogFormat, RunArgs};
 use dockmaster::cli::{Context, Failure, out};
 use dockmaster::config::{RUN_SETTING, RunSettings, StatusMode};
-use dockmaster::controller::run::OnceOutcome;
+use dockmaster::controller::run::{ENGINE_SETTING, OnceOutcome};
 use dockmaster::controller::{Controller, Parts, Permission};
 use dockmaster::http::control;
 use dockmaster::http::handle::Handle;
@@ -49,16 +49,20 @@ pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, F
     let claim = Claim {
         installation: settings.installation.clone(),
         docker_host: settings.docker_host.clone(),
-        engine: client.engine.clone(),
+        engine: ledger.setting(ENGINE_SETTING).await?.unwrap_or_else(|| client.engine.clone()),
         accept_engine: arguments.accept_engine,
         image,
         holder: holder(&state_dir),
     };
-    let lock = tokio::select! { biased;
-        () = stop.cancelled() => return Ok(out::DONE),
-        lock = claim.acquire(&client) => lock?,
-    };
     let permission = Permission::default();
+    let lock = if claim.is_the_engine(&client) {
+        tokio::select! { biased; () = stop.cancelled() => return Ok(out::DONE), lock = claim.acquire(&client) => Some(lock?) }
+    } else if arguments.once {
+        return Err(Failure::new("another engine answers than before; `run --accept-engine` takes it"));
+    } else {
+        permission.revoke();
+        None
+    };
     let sources = sources(&settings, ledger.as_ref()).await?;
     warn_of(&settings, &sources);
     ledger.set_setting(RUN_SETTING, Some(&serde_json::to_string(&settings)?)).await?;
@@ -182,15 +186,17 @@ impl Claim {
 
     /// Holds the lock until it is `done`. An engine that goes away takes the lock with it: nothing is changed before it is held again.
     /// A lock that goes while the engine is there was taken away by somebody.
-    async fn hold(&self, mut lock: Lock, permission: &Permission, controller: &Controller, once: bool, done: &CancellationToken) -> Held {
+    async fn hold(&self, mut lock: Option<Lock>, permission: &Permission, controller: &Controller, once: bool, done: &CancellationToken) -> Held {
         loop {
-            tokio::select! { biased; () = done.cancelled() => return Held::Still(Box::new(lock)), () = lock.lost() => {} }
-            permission.revoke();
-            if once || self.client().await.is_some() {
-                return Held::Lost;
+            if let Some(lock) = lock {
+                tokio::select! { biased; () = done.cancelled() => return Held::Still(Box::new(lock)), () = lock.lost() => {} }
+                permission.revoke();
+                if once || self.client().await.is_some() {
+                    return Held::Lost;
+                }
+                tracing::warn!("the engine went away, and the lock with it; nothing is changed until both are back");
             }
-            tracing::warn!("the engine went away, and the lock with it; nothing is changed until both are back");
-            lock = tokio::select! { biased; () = done.cancelled() => return Held::Away, lock = self.again() => lock };
+            lock = tokio::select! { biased; () = done.cancelled() => return Held::Away, lock = self.again() => Some(lock) };
             permission.restore();
             tracing::info!("the engine is back, and the lock is held again");
             if let Err(error) = controller.resume().await {
@@ -201,8 +207,11 @@ impl Claim {
 
     /// The engine, when it answers. Another one in its place is not the engine, and gets no lock.
     async fn client(&self) -> Option<Client> {
-        let client = connect::connect(self.docker_host.as_deref()).await.ok()?;
-        (self.accept_engine || client.engine == self.engine).then_some(client)
+        connect::connect(self.docker_host.as_deref()).await.ok().filter(|client| self.is_the_engine(client))
+    }
+
+    fn is_the_engine(&self, client: &Client) -> bool {
+        self.accept_engine || client.engine == self.engine
     }
 
     /// Takes the lock of an engine that is away, when it is back.

@@ -60,7 +60,7 @@ async fn killed_at_any_point_of_a_change_it_ends_right() {
             operator.edit(&format!("alice/w{n}.yaml"), &from.0, &to.0);
         }
         for _ in 0..random.random_range(1..=3) {
-            let after = Duration::from_millis(random.random_range(20..4000));
+            let after = Duration::from_millis(random.random_range(20..6000));
             let killed = Instant::now() + after;
             operator.wait("the instant of the kill", || (Instant::now() >= killed).then_some(()));
             operator.kill();

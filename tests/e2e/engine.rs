@@ -169,6 +169,11 @@ async fn another_engine_behind_the_same_address_is_left_alone() {
     });
     operator.until("alice", "shop", "another engine still", |status| condition(status, "EngineChanged") == Some("True"));
     assert_eq!(operator.docker(&["ps", "-aq"]), "", "nothing is made on it");
+    // Nor by an operator that starts over it.
+    assert_eq!(operator.stop(), 0);
+    operator.start();
+    operator.wait("it to be found again", || (operator.log().matches("another engine answers than before").count() == 2).then_some(()));
+    assert_eq!(operator.docker(&["ps", "-aq"]) + &operator.docker(&["images", "-q", "dockmaster/helper"]), "");
     first.script(&["start"]);
     point(&first);
     second.script(&["kill"]);
