@@ -213,8 +213,9 @@ impl Controller {
                 world.engine,
                 known.unwrap_or_default()
             );
-            tracing::error!(engine = %world.engine, "another engine answers than before; nothing is changed");
-            self.store().engine_changed = Some(message);
+            if self.store().engine_changed.replace(message).is_none() {
+                tracing::error!(engine = %world.engine, "another engine answers than before; nothing is changed");
+            }
         } else {
             self.store().engine_changed = None;
             if known.as_deref() != Some(world.engine.as_str()) {
