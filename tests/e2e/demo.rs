@@ -377,3 +377,31 @@ async fn every_command_of_the_readme_works() {
     std::fs::write(operator.home().join("readme.yaml"), specs).unwrap();
     assert!(type_in(&operator, "dockmaster validate readme.yaml").contains("0 errors"));
 }
+
+/// The relative links of a Markdown text.
+fn links(text: &str) -> Vec<&str> {
+    let all = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+    all.filter(|link| !link.contains("://")).map(|link| link.split('#').next().unwrap()).filter(|link| !link.is_empty()).collect()
+}
+
+#[test]
+fn every_link_leads_somewhere_and_the_readme_names_every_example() {
+    let read = |path: &Path| std::fs::read_to_string(repository().join(path)).unwrap();
+    let below = |folder: &str| {
+        let entries = std::fs::read_dir(repository().join(folder)).unwrap();
+        entries.map(|entry| Path::new(folder).join(entry.unwrap().file_name())).collect::<Vec<_>>()
+    };
+    let examples = below("examples");
+    let mut files: Vec<PathBuf> = below("docs").into_iter().filter(|path| path.extension().is_some_and(|kind| kind == "md")).collect();
+    files.extend(examples.iter().map(|example| example.join("README.md")));
+    files.push(PathBuf::from("README.md"));
+    for file in files {
+        for link in links(&read(&file)) {
+            let target = repository().join(&file).parent().unwrap().join(link);
+            assert!(target.exists(), "{} leads to {link}, which is not there", file.display());
+        }
+    }
+    let readme = read(Path::new("README.md"));
+    assert!(links(&readme).len() > 15);
+    examples.iter().for_each(|example| assert!(readme.contains(&format!("({})", example.display())), "README.md does not name {}", example.display()));
+}
