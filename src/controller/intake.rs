@@ -37,6 +37,7 @@ impl Controller {
                 failures: 0,
                 port_failures: 0,
                 not_before: None,
+                stale: false,
                 lowered: None,
                 settled: false,
             };
@@ -130,6 +131,7 @@ impl Controller {
                 failures: 0,
                 port_failures: 0,
                 not_before: None,
+                stale: false,
                 lowered: None,
                 settled: false,
             });

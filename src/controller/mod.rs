@@ -18,7 +18,10 @@ pub mod queue;
 pub mod reconcile;
 pub mod run;
 pub mod store;
+#[cfg(test)]
+mod tests;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -29,7 +32,7 @@ use crate::config::RunSettings;
 use crate::observed::World;
 use crate::planner::Capabilities;
 use crate::resource::{ObjectRef, Status};
-use crate::runtime::ContainerRuntime;
+use crate::runtime::{self, ContainerRuntime};
 use crate::source::SpecSource;
 use crate::state::{Event, Ledger};
 use crate::status::reporter::Reporter;
@@ -87,13 +90,23 @@ pub enum Announcement {
     Deleted(ObjectRef),
 }
 
+/// What was looked at when, so that what was seen earlier does not undo what was seen later.
+#[derive(Default)]
+struct Looks {
+    /// Looks and listings that were begun or taken in.
+    count: u64,
+    /// For each object the latest look that was taken in since the last listing.
+    latest: BTreeMap<ObjectRef, u64>,
+    /// When the look or listing was begun whose networks are known. A container on a network that is not known would be exchanged.
+    networks: u64,
+}
+
 /// The controller.
 pub struct Controller {
     parts: Parts,
     store: Mutex<store::Store>,
     world: Mutex<World>,
-    /// Counts the looks at single objects; and for each object the latest, so that a listing that began before it does not undo it.
-    looks: Mutex<(u64, std::collections::BTreeMap<ObjectRef, u64>)>,
+    looks: Mutex<Looks>,
     capabilities: RwLock<Capabilities>,
     queue: queue::Queue,
     announcements: broadcast::Sender<Announcement>,
@@ -139,13 +152,50 @@ impl Controller {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps what was just seen of one object.
-    fn saw(&self, key: &ObjectRef, glimpse: crate::observed::Glimpse) {
-        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        looks.0 += 1;
-        let count = looks.0;
-        looks.1.insert(key.clone(), count);
-        self.world().merge(key, glimpse);
+    fn looks(&self) -> MutexGuard<'_, Looks> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Numbers a look or a listing that begins.
+    fn begin_look(&self) -> u64 {
+        let mut looks = self.looks();
+        looks.count += 1;
+        looks.count
+    }
+
+    /// Looks at one object, and keeps what was seen.
+    async fn look(&self, key: &ObjectRef) -> Result<(), runtime::Error> {
+        let begun = self.begin_look();
+        let mut glimpse = self.parts.runtime.glimpse(key).await.inspect_err(|error| {
+            tracing::warn!(object = %key, error = error as &dyn std::error::Error, "the engine could not be asked");
+        })?;
+        let mut looks = self.looks();
+        looks.count += 1;
+        let count = looks.count;
+        looks.latest.insert(key.clone(), count);
+        let mut world = self.world();
+        if begun < looks.networks {
+            glimpse.networks = world.networks.values().cloned().collect();
+        } else {
+            looks.networks = begun;
+        }
+        world.merge(key, glimpse);
+        Ok(())
+    }
+
+    /// Puts a listing in the place of what was known; objects that were looked at while it was made keep what was seen of them.
+    fn take_over(&self, mut listing: World, begun: u64) {
+        let mut looks = self.looks();
+        let mut world = self.world();
+        if begun < looks.networks {
+            listing.networks.clone_from(&world.networks);
+        } else {
+            looks.networks = begun;
+        }
+        let known = std::mem::replace(&mut *world, listing);
+        for (key, _) in std::mem::take(&mut looks.latest).into_iter().filter(|(_, count)| *count > begun) {
+            world.keep(&key, &known);
+        }
     }
 
     fn capabilities(&self) -> Capabilities {

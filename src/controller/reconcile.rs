@@ -56,6 +56,7 @@ impl Controller {
                 entry.settled = matches!(turn, Turn::Settled);
                 entry.failures = failures;
                 entry.not_before = pause.map(|pause| self.now() + pause);
+                entry.stale |= failed;
             }
             pause
         };
@@ -105,7 +106,8 @@ impl Controller {
             return self.namespace(key).await;
         }
         let grant = self.parts.permission.grant();
-        let mut look = matches!(trigger, Trigger::Event | Trigger::Deadline | Trigger::Command | Trigger::Task);
+        let stale = self.store().objects.get_mut(key).is_some_and(|entry| std::mem::take(&mut entry.stale));
+        let mut look = stale || matches!(trigger, Trigger::Event | Trigger::Deadline | Trigger::Command);
         for round in 0..ROUNDS {
             let Some(entry) = self.store().objects.get(key).cloned() else { return Ok(Turn::Settled) };
             if let Some(Resource::Tenant(_) | Resource::WorkspaceType(_)) = entry.item.as_ref().map(|item| &item.resource) {
@@ -139,7 +141,7 @@ impl Controller {
             let report = self.execute(key, &entry, trigger, &grant, &plan).await?;
             if let Some(error) = report.first_error() {
                 self.lower_again(key);
-                if !self.look_after_failure(key).await {
+                if self.look(key).await.is_err() {
                     return Ok(Turn::Failed);
                 }
                 if self.other_port(key, &entry, &intent, error).await? {
@@ -158,24 +160,6 @@ impl Controller {
             look = plan.nodes.iter().any(|node| !matches!(node.operation, Operation::Record(_) | Operation::Begin(..) | Operation::Forget(_)));
         }
         Ok(Turn::Unfinished)
-    }
-
-    /// Looks at one object, and keeps what was seen.
-    async fn look(&self, key: &ObjectRef) -> Result<(), Error> {
-        match self.parts.runtime.glimpse(key).await {
-            Ok(glimpse) => {
-                self.saw(key, glimpse);
-                Ok(())
-            }
-            Err(error) => {
-                tracing::warn!(object = %key, error = &error as &dyn std::error::Error, "the engine could not be asked");
-                Err(error)
-            }
-        }
-    }
-
-    async fn look_after_failure(&self, key: &ObjectRef) -> bool {
-        self.look(key).await.is_ok()
     }
 
     /// Makes the plan of one object over what is known now.
@@ -229,7 +213,9 @@ impl Controller {
         }
         if let Some(journal) = history::journal(key, entry.admission.generation, trigger, plan, &report, now) {
             tracing::info!(object = %key, operations = journal.operations.len(), failed = !report.is_success(), "reconciled");
-            self.parts.ledger.journal(&journal).await?;
+            if let Err(error) = self.parts.ledger.journal(&journal).await {
+                tracing::warn!(object = %key, error = &error as &dyn std::error::Error, "the journal was not kept");
+            }
         }
         let is_released = is_done(plan, &report, |operation| matches!(operation, Operation::Release));
         if is_released || is_done(plan, &report, |operation| matches!(operation, Operation::ReleaseLeases)) {
@@ -247,7 +233,7 @@ impl Controller {
     async fn released(&self, key: &ObjectRef) -> Result<(), LedgerError> {
         let entry = self.store().objects.remove(key);
         drop(self.announcements.send(Announcement::Deleted(key.clone())));
-        for next in entry.into_iter().flat_map(|entry| entry.others) {
+        for next in entry.into_iter().flat_map(|entry| entry.item.into_iter().chain(entry.others)) {
             self.apply((*next).clone()).await?;
         }
         Ok(())
@@ -391,10 +377,15 @@ impl Controller {
         {
             let mut store = self.store();
             store.stop_waiting(key);
+            let tasks = self.parts.runtime.tasks();
             for waiting in &plan.waiting {
                 match &waiting.on {
                     WaitKey::Task(task) => {
                         store.task_owners.entry(task.clone()).or_default().insert(key.clone());
+                        // It may have ended since the plan was made, when nobody knew yet who waits for it.
+                        if !matches!(tasks.get(task), Some(TaskState::Running { .. })) {
+                            self.queue.push(key.clone(), Trigger::Task);
+                        }
                     }
                     WaitKey::Object(_) | WaitKey::Container(_) | WaitKey::Leases | WaitKey::Roster(_) | WaitKey::Turn | WaitKey::Time => {
                         store.waiters.entry(waiting.on.clone()).or_default().insert(key.clone());

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Controller;
 use crate::desired::naming;
-use crate::observed::{TaskKey, World};
+use crate::observed::{TaskKey, TaskState, World};
 use crate::resource::{ConditionType, Kind, ObjectRef};
 use crate::runtime::Change;
 use crate::source::SourceEvent;
@@ -166,9 +166,9 @@ impl Controller {
         workers
     }
 
-    /// Lists the engine in full. False when it does not answer.
+    /// Lists the engine in full, after which everything is due. False when it does not answer.
     pub(super) async fn observe(&self, trigger: Trigger) -> Result<bool, LedgerError> {
-        let before = self.looks.lock().map(|looks| looks.0).unwrap_or_default();
+        let begun = self.begin_look();
         let (world, capabilities) = match futures::try_join!(self.parts.runtime.observe(), self.parts.runtime.capabilities()) {
             Ok(seen) => seen,
             Err(error) => {
@@ -183,24 +183,12 @@ impl Controller {
             self.store().epoch += 1;
         }
         self.same_engine(&world).await?;
-        self.take_over(world, before);
+        self.take_over(world, begun);
         self.store().engine_lost = None;
         if trigger != Trigger::Start {
             self.everything().into_iter().for_each(|key| self.queue.push(key, trigger));
         }
         Ok(true)
-    }
-
-    /// Puts a listing in the place of what was known; objects that were looked at while it was made keep what was seen of them.
-    fn take_over(&self, listing: World, before: u64) {
-        let mut looks = self.looks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let fresher: Vec<ObjectRef> = looks.1.iter().filter(|(_, count)| **count > before).map(|(key, _)| key.clone()).collect();
-        looks.1.clear();
-        let mut world = self.world();
-        let known = std::mem::replace(&mut *world, listing);
-        for key in fresher {
-            world.keep(&key, &known);
-        }
     }
 
     /// Another engine behind the same address knows nothing of what was made: nothing is changed until somebody says that this is meant.
@@ -239,23 +227,26 @@ impl Controller {
         }
     }
 
-    async fn changed(&self, change: Change) -> Result<(), LedgerError> {
+    pub(super) async fn changed(&self, change: Change) -> Result<(), LedgerError> {
         match change {
             Change::Object(key) => {
+                if let Some(entry) = self.store().objects.get_mut(&key) {
+                    entry.stale = true;
+                }
                 if key.kind == Kind::Namespace {
                     // Its network is held by every object of the namespace.
-                    if let Ok(glimpse) = self.parts.runtime.glimpse(&key).await {
-                        self.saw(&key, glimpse);
-                    }
+                    drop(self.look(&key).await);
                     self.users(&key.name).into_iter().for_each(|user| self.queue.push(user, Trigger::Event));
                 }
                 self.queue.push(key, Trigger::Event);
             }
-            Change::Task(task) => {
-                self.pulled(&task).await;
-                self.task_changed(&task);
-            }
+            Change::Task(task) => self.task_changed(&task).await,
             Change::Resync => {
+                // The engine is there anew: what failed before may go now.
+                for entry in self.store().objects.values_mut() {
+                    entry.failures = 0;
+                    entry.not_before = None;
+                }
                 self.observe(Trigger::Resync).await?;
             }
             Change::Lost(why) => self.lost(&why),
@@ -263,26 +254,31 @@ impl Controller {
         Ok(())
     }
 
-    /// Tells that an image has come to those who wait for it.
-    async fn pulled(&self, task: &TaskKey) {
-        let TaskKey::Pull(reference) = task else { return };
-        if !matches!(self.parts.runtime.tasks().get(task), Some(crate::observed::TaskState::Done { .. })) {
-            return;
+    async fn task_changed(&self, task: &TaskKey) {
+        let state = self.parts.runtime.tasks().remove(task);
+        // What was pulled or made is known from another look only; other tasks change nothing in the engine.
+        let fetched = matches!(task, TaskKey::Pull(_) | TaskKey::Helper) && matches!(state, Some(TaskState::Done { .. }));
+        let owners = {
+            let mut store = self.store();
+            let owners = match state {
+                Some(TaskState::Running { .. }) => store.task_owners.get(task).cloned(),
+                Some(TaskState::Done { .. } | TaskState::Failed { .. }) | None => store.task_owners.remove(task),
+            };
+            let owners = owners.unwrap_or_default();
+            for key in owners.iter().filter(|_| fetched) {
+                if let Some(entry) = store.objects.get_mut(key) {
+                    entry.stale = true;
+                }
+            }
+            owners
+        };
+        for key in owners {
+            if let (TaskKey::Pull(reference), true) = (task, fetched) {
+                let (type_, reason) = (EventType::Normal, EventReason::Pulled);
+                self.tell(Event { time: self.now(), type_, reason, object: Some(key.clone()), message: reference.clone(), count: 1 }).await;
+            }
+            self.queue.push(key, Trigger::Task);
         }
-        let owners = self.store().task_owners.get(task).cloned().unwrap_or_default();
-        for object in owners {
-            let (time, message) = (self.now(), reference.clone());
-            self.tell(Event { time, type_: EventType::Normal, reason: EventReason::Pulled, object: Some(object), message, count: 1 }).await;
-        }
-    }
-
-    fn task_changed(&self, task: &TaskKey) {
-        let owners = self.store().task_owners.get(task).cloned().unwrap_or_default();
-        let over = !self.parts.runtime.tasks().get(task).is_some_and(|state| matches!(state, crate::observed::TaskState::Running { .. }));
-        if over {
-            self.store().task_owners.remove(task);
-        }
-        owners.into_iter().for_each(|key| self.queue.push(key, Trigger::Task));
     }
 
     /// The permission to change things is back: what happened meanwhile is looked at, and everything is due.

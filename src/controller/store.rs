@@ -64,6 +64,8 @@ pub struct Entry {
     pub not_before: Option<Timestamp>,
     /// Whether the last plan had nothing left to do.
     pub settled: bool,
+    /// Whether something of it has changed in the engine, or may have, since it was last looked at.
+    pub stale: bool,
     /// What it should be, for as long as neither its document nor what it depends on changes.
     pub lowered: Option<Lowered>,
 }

@@ -352,7 +352,9 @@ fn exited(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owne
     }
     let finished = container.details.as_ref().and_then(|d| d.finished);
     let wished_since = b.input.facts.run_since.into_iter().chain(b.input.facts.start_asked).chain(b.input.facts.restart_asked).max();
-    let after_wish = finished.is_some_and(|at| wished_since.is_none_or(|wish| at >= wish));
+    // While a restart is asked for, its end is a part of that.
+    let restarts = want.role == Role::Main && super::workload::restart_pending(b);
+    let after_wish = !restarts && finished.is_some_and(|at| wished_since.is_none_or(|wish| at >= wish));
     match want.limits.restart {
         RestartPolicy::No | RestartPolicy::OnFailure if code == 0 && after_wish => return Progress::Completed,
         RestartPolicy::No if after_wish => {
@@ -362,7 +364,8 @@ fn exited(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owne
         RestartPolicy::No | RestartPolicy::OnFailure | RestartPolicy::UnlessStopped => {}
     }
     let mut exits = b.input.facts.exits.clone();
-    let cause = Cause::new("state", format!("exited ({code})"), "running");
+    // An end before the wish to run was wished for too.
+    let cause = Cause::new("state", if after_wish { format!("exited ({code})") } else { "stopped".to_owned() }, "running");
     let mut gate = gate.to_vec();
     if let Some(at) = finished.filter(|at| after_wish && exits.last().is_none_or(|last| last < at)) {
         if want.role == Role::Main {

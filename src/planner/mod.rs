@@ -16,7 +16,7 @@ pub mod idle;
 pub mod image;
 pub mod last_lines;
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 pub mod network;
 pub mod operation;
 pub mod preview;

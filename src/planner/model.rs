@@ -107,9 +107,14 @@ impl Model {
 
     /// Ends every task that is under way, with success; false when none is.
     pub fn finish_tasks(&mut self) -> bool {
+        self.finish_tasks_where(|_| true)
+    }
+
+    /// The same for some of them.
+    pub fn finish_tasks_where(&mut self, these: impl Fn(&TaskKey) -> bool) -> bool {
         let mut finished = false;
         for (key, state) in &mut self.world.tasks {
-            if matches!(state, TaskState::Running { .. }) {
+            if matches!(state, TaskState::Running { .. }) && these(key) {
                 let result = match key {
                     TaskKey::Pull(reference) => {
                         self.world.images.insert(reference.clone(), format!("sha256:{reference}"));
@@ -151,7 +156,8 @@ impl Model {
         assert!(active.values().all(|count| *count <= 1), "two run: {:?}", self.states());
     }
 
-    fn one(&mut self, operation: &Operation, target: Option<ContainerId>) -> Option<ContainerId> {
+    /// Applies one operation; gives the container that it made.
+    pub fn one(&mut self, operation: &Operation, target: Option<ContainerId>) -> Option<ContainerId> {
         match operation {
             Operation::EnsureNetwork { name, subnet, labels } => {
                 let owner = naming::network_owner(INSTALLATION, name, labels);

@@ -43,7 +43,7 @@ pub fn plan_shared(input: &PlanInput<'_>, want: &NetworkWant, users: &BTreeSet<O
                 push(Operation::RemoveNetwork { id: network.id.clone(), name: network.name.clone() }, Action::Delete, Cause::new("users", "some", "none"));
             }
             if plan.nodes.is_empty() {
-                plan.recheck = Some(input.now + jiff::SignedDuration::from_secs(5));
+                plan.recheck = Some(input.now + jiff::SignedDuration::from_mins(1));
             } else {
                 plan.nodes.push(super::PlanNode {
                     operation: Operation::ReleaseLeases,

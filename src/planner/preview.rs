@@ -132,6 +132,12 @@ fn last_pass(b: &mut Builder<'_>, copy: &CopyWant, live: (&Container, &Identity)
         return None;
     };
     match container.state {
+        // Begun before a crash: the source is not kept still for what begins only now.
+        State::Created if b.input.now.duration_since(container.created) > STILL => {
+            let thawed = thaw(b, &paused, &cause);
+            b.push(Operation::Remove(target(container, owner)), Action::Delete, cause, thawed);
+            None
+        }
         State::Created => {
             let still = running.iter().map(|(c, o)| quiet(b, copy.mode, c, o, &cause)).collect();
             b.push(Operation::Start(target(container, owner)), Action::Create, cause, still);
@@ -155,9 +161,10 @@ fn last_pass(b: &mut Builder<'_>, copy: &CopyWant, live: (&Container, &Identity)
         State::Exited { code } => {
             // A pause of a moment ago may not have been seen yet. To thaw what is not paused does nothing.
             let still = if code == 0 && copy.mode == CopyMode::Pause { [running, paused].concat() } else { paused };
-            let mut after: Vec<usize> = still.iter().map(|(c, o)| b.push(Operation::Unpause(target(c, o)), Action::Start, cause.clone(), Vec::new())).collect();
+            let mut after = thaw(b, &still, &cause);
             if copy.mode == CopyMode::Stop {
-                let stopped: Vec<_> = sources.iter().filter(|(c, _)| matches!(c.state, State::Exited { .. })).copied().collect();
+                let by_us = |c: &Container| c.details.as_ref().and_then(|d| d.finished).is_some_and(|at| at >= container.created);
+                let stopped: Vec<_> = sources.iter().filter(|(c, _)| matches!(c.state, State::Exited { .. }) && by_us(c)).copied().collect();
                 after.extend(stopped.iter().map(|(c, o)| b.push(Operation::Start(target(c, o)), Action::Start, cause.clone(), Vec::new())));
             }
             if code == 0 {
@@ -171,6 +178,10 @@ fn last_pass(b: &mut Builder<'_>, copy: &CopyWant, live: (&Container, &Identity)
         }
         State::Paused | State::Restarting | State::Removing | State::Dead => Some(format!("the helper of the copy is {}", container.state.as_str())),
     }
+}
+
+fn thaw(b: &mut Builder<'_>, paused: &[(&Container, &Identity)], cause: &Cause) -> Vec<usize> {
+    paused.iter().map(|(c, o)| b.push(Operation::Unpause(target(c, o)), Action::Start, cause.clone(), Vec::new())).collect()
 }
 
 fn quiet(b: &mut Builder<'_>, mode: CopyMode, container: &Container, owner: &Identity, cause: &Cause) -> usize {

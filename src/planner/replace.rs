@@ -153,6 +153,10 @@ fn undo(b: &mut Builder<'_>, want: &ContainerSpec, old: (&Container, &Identity),
     let fact = Fact::UpdateFailed(Some((want.hash.clone(), why.to_owned())));
     let recorded = b.push(Operation::Record(fact), Action::None, cause.clone(), Vec::new());
     after.push(recorded);
+    if b.input.facts.restart_asked.is_some() {
+        // It was tried; asked for still, it would be tried for ever.
+        b.push(Operation::Record(Fact::RestartDone), Action::None, cause.clone(), vec![recorded]);
+    }
     let removed = discard(b, want, new, &cause, after);
     if !old.0.is_active() {
         b.push(Operation::Start(target(old.0, old.1)), Action::Start, cause, vec![removed]);

@@ -65,9 +65,6 @@ pub fn decide(policy: &RunPolicy, facts: &Facts, main: Option<&Container>, over_
     if facts.state_lost && main.is_some() && !running && may_have_been_stopped {
         return Decision::Unknown;
     }
-    if let Some(message) = over_quota.filter(|_| !running) {
-        return Decision::Stop { why: StopReason::Quota, message: message.to_owned(), next: None };
-    }
     if let Some(stop) = sticky(facts) {
         return stop;
     }
@@ -79,6 +76,9 @@ pub fn decide(policy: &RunPolicy, facts: &Facts, main: Option<&Container>, over_
     if let (Some((_, why, message)), None) = (due, extended) {
         let next = (*why == StopReason::OutsideHours).then(|| opening(policy, now)).flatten();
         return Decision::Stop { why: *why, message: message.clone(), next };
+    }
+    if let Some(message) = over_quota.filter(|_| !running) {
+        return Decision::Stop { why: StopReason::Quota, message: message.to_owned(), next: None };
     }
     let next = stops
         .iter()

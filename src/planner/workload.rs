@@ -96,6 +96,13 @@ pub fn converge(mut b: Builder<'_>, gate: Vec<usize>) -> Plan {
         let one = container::converge(&mut b, want, &gate, ready);
         progress.push((want, one));
     }
+    let main_starts = progress.iter().find_map(|(want, progress)| match progress {
+        Progress::Working(_, _, start) if want.role == Role::Main => *start,
+        Progress::Ready | Progress::Completed | Progress::Starting(_) | Progress::Working(..) | Progress::Failed(..) => None,
+    });
+    if let Some(start) = main_starts.filter(|_| restart_pending(&b)) {
+        restarted(&mut b, vec![start]);
+    }
     after_start(&mut b, &progress);
     settle_facts(&mut b, &progress);
     let verdict = verdict(&b, &progress);
@@ -148,42 +155,45 @@ pub fn push_stop(b: &mut Builder<'_>, container: &Container, owner: &Identity, g
     b.push(Operation::Stop { target: target(container, owner), grace }, action, cause.clone(), after)
 }
 
-/// A restart that was asked for, of a container that stays: stop, and let the start be planned as for any exit. What is exchanged or
-/// started anyway has had its restart.
+/// A restart that was asked for, of a container that runs and stays. What is exchanged or started anyway has its restart by that.
 fn restart(b: &mut Builder<'_>) {
     if !restart_pending(b) {
         return;
     }
     let Some(((main, owner), want)) = b.container(None, Slot::Current).zip(b.desired.main()) else { return };
-    let asked = b.input.facts.restart_asked;
+    if !main.is_active() || owner.hash != want.hash {
+        return;
+    }
     let started = main.details.as_ref().and_then(|d| d.started);
-    let cause = match asked {
+    if b.input.facts.restart_asked.is_some_and(|at| started.is_some_and(|started| started >= at)) {
+        restarted(b, Vec::new());
+        return;
+    }
+    // Another image is taken by an exchange, which is the restart; until it is known, nothing is interrupted.
+    let exchanging = b.container(None, Slot::Next).is_some();
+    if !exchanging && image::moved_at_restart(b, want, main) == Some(false) && hooks::before_stop(b, main, want.stop_grace) {
+        let cause = restart_cause(b);
+        let stopped = push_stop(b, main, owner, want.stop_grace, Action::Stop, &cause, Vec::new());
+        let started = b.push(Operation::Start(target(main, owner)), Action::Start, cause, vec![stopped]);
+        restarted(b, vec![started]);
+    }
+}
+
+fn restart_cause(b: &Builder<'_>) -> Cause {
+    match b.input.facts.restart_asked {
         Some(at) => Cause::new("restart", "not asked", format!("asked at {}", super::print::instant(at))),
         None => Cause::new(
             format!("metadata.annotations.{}", crate::resource::RESTART),
             b.input.facts.restart_seen.clone().unwrap_or_default(),
             b.desired.restart_token.clone().unwrap_or_default(),
         ),
-    };
-    let stale = owner.hash != want.hash;
-    let done_by_start = asked.is_some_and(|at| started.is_some_and(|started| started >= at));
-    let mut after = Vec::new();
-    if main.is_active() && !stale && !done_by_start {
-        // Another image is taken by an exchange, which is the restart; until it is known, nothing is interrupted.
-        let exchanging = b.container(None, Slot::Next).is_some();
-        if exchanging || image::moved_at_restart(b, want, main) != Some(false) {
-            return;
-        }
-        if !hooks::before_stop(b, main, want.stop_grace) {
-            return;
-        }
-        let stopped = push_stop(b, main, owner, want.stop_grace, Action::Stop, &cause, Vec::new());
-        after.push(b.push(Operation::Start(target(main, owner)), Action::Start, cause.clone(), vec![stopped]));
-    } else if stale {
-        // The exchange is the restart; remembered when it is over.
-        return;
     }
-    if asked.is_some() {
+}
+
+/// Remembers that the restart that was asked for was done by those nodes.
+pub fn restarted(b: &mut Builder<'_>, mut after: Vec<usize>) {
+    let cause = restart_cause(b);
+    if b.input.facts.restart_asked.is_some() {
         after = vec![b.push(Operation::Record(Fact::RestartDone), Action::None, cause.clone(), after)];
     }
     if b.input.facts.restart_seen != b.desired.restart_token {
@@ -199,7 +209,9 @@ fn after_start(b: &mut Builder<'_>, progress: &[(&ContainerSpec, Progress)]) {
         hooks::after_start(b, main);
         disk::watch(b, main);
         if let Some((idle, last)) = b.desired.run.idle.as_ref().zip(Clock::new(b.input.facts, Some(main)).activity) {
-            idle::watch(b, main, want, idle, last + idle.timeout.0);
+            // What was postponed is warned of at its own time.
+            let due = b.input.facts.extended_until.map_or(last + idle.timeout.0, |until| until.max(last + idle.timeout.0));
+            idle::watch(b, main, want, idle, due);
         }
     }
 }

@@ -314,7 +314,8 @@ impl Facts {
             Fact::RestartDone => self.restart_asked = None,
             Fact::HookDone { container, hook, start } => {
                 self.hooks_failed.remove(&hook);
-                self.hooks_done.retain(|(done, ..)| *done == container);
+                // Of each hook only the latest occasion is asked for again.
+                self.hooks_done.retain(|(done, of, _)| *done == container && *of != hook);
                 self.hooks_done.insert((container, hook, start));
             }
             Fact::HookFailed { hook, message } => {

@@ -1,0 +1,227 @@
+//! The loops in virtual time over a small engine: what wakes whom, what is held, and that nothing is done twice or for nothing.
+
+mod rig;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rig::{Rig, key, workspace};
+
+use super::run::OnceOutcome;
+use crate::config::prune_setting;
+use crate::observed::{Network, State};
+use crate::resource::{ConditionType, ObjectRef, Truth};
+use crate::runtime::Change;
+use crate::source::{Item, SourceEvent};
+use crate::state::{EventReason, Ledger, Trigger};
+
+fn many(count: usize) -> (Vec<Item>, Vec<ObjectRef>) {
+    let names: Vec<String> = (0..count).map(|n| format!("w{n}")).collect();
+    (names.iter().map(|name| workspace(name, "{image: 'web:1'}")).collect(), names.iter().map(|name| key(name)).collect())
+}
+
+async fn all_ready(count: usize) -> (Rig, Vec<ObjectRef>) {
+    let (documents, keys) = many(count);
+    let rig = Rig::start(documents);
+    rig.until("readiness", |rig| keys.iter().all(|key| rig.is_ready(key))).await;
+    rig.pass(30).await;
+    rig.engine.take_calls();
+    (rig, keys)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_settled_costs_listings_only_and_writes_nothing() {
+    let (rig, keys) = all_ready(3).await;
+    let writes = rig.sink.0.load(Ordering::SeqCst);
+    let journal = rig.ledger.journal_of(&keys[0], 100).await.unwrap().len();
+    rig.pass(600).await;
+    assert_eq!(rig.engine.take_calls(), vec!["list"; 10]);
+    assert_eq!(rig.sink.0.load(Ordering::SeqCst), writes);
+    assert_eq!(rig.ledger.journal_of(&keys[0], 100).await.unwrap().len(), journal);
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_is_the_work_of_one_object() {
+    let (rig, keys) = all_ready(20).await;
+    rig.engine.meddle(&keys[7], |c| c.state = State::Exited { code: 137 });
+    let took = rig.until("the healing", |rig| rig.engine.model().states()[7].ends_with("running")).await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    rig.pass(5).await;
+    let calls = rig.engine.take_calls();
+    assert!(calls.iter().all(|call| call.contains("w15") || call.contains(&keys[7].name)), "{calls:?}");
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_counts_even_for_what_is_due_for_another_reason() {
+    let (rig, keys) = all_ready(2).await;
+    rig.controller.queue.push(keys[1].clone(), Trigger::Spec);
+    rig.engine.model().meddle("dm-ws-alice.w1", |c| c.state = State::Exited { code: 137 });
+    rig.controller.changed(Change::Object(keys[1].clone())).await.unwrap();
+    let took = rig.until("the healing", |rig| rig.states().iter().all(|state| state.ends_with("running"))).await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_began_before_a_network_was_made_does_not_take_it_away() {
+    let (rig, keys) = all_ready(1).await;
+    let begun = rig.controller.begin_look();
+    let mut listing = rig.engine.model().world.clone();
+    listing.networks.clear();
+    rig.controller.look(&keys[0]).await.unwrap();
+    rig.controller.take_over(listing, begun);
+    rig.controller.queue.push(keys[0].clone(), Trigger::Resync);
+    rig.pass(5).await;
+    assert_eq!(rig.engine.take_calls(), [format!("look {}", keys[0])]);
+    // A later one counts.
+    let begun = rig.controller.begin_look();
+    rig.controller.take_over(crate::observed::World::default(), begun);
+    assert!(rig.controller.world().networks.values().collect::<Vec<&Network>>().is_empty());
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_deletions_are_held_until_they_are_confirmed() {
+    let (rig, keys) = all_ready(5).await;
+    rig.source.lose(&keys[..4]);
+    rig.until("the hold", |rig| rig.condition(&keys[0], ConditionType::PruneBlocked).is_some()).await;
+    rig.pass(600).await;
+    assert_eq!(rig.states().len(), 5);
+    assert!(rig.engine.take_calls().iter().all(|call| call == "list"));
+    let OnceOutcome::Unsettled(unsettled) = rig.controller.settled(Duration::from_secs(10)).await else { panic!("held is not settled") };
+    assert_eq!(unsettled.len(), 4);
+    rig.ledger.set_setting(&prune_setting(rig::SOURCE), Some("now")).await.unwrap();
+    rig.controller.nudge(None).await;
+    rig.until("the deletion", |rig| rig.states() == ["dm-ws-alice.w4 running"]).await;
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_takes_its_things_and_a_return_brings_them_back() {
+    let (rig, keys) = all_ready(2).await;
+    let document = workspace("w0", "{image: 'web:1'}");
+    rig.source.lose(&keys[..1]);
+    rig.until("the deletion", |rig| rig.states() == ["dm-ws-alice.w1 running"]).await;
+    let uid = |rig: &Rig| rig.controller.store().objects[&keys[0]].admission.uid.clone();
+    let before = uid(&rig);
+    rig.source.say(SourceEvent::Apply(Box::new(document.clone())));
+    rig.until("its return", |rig| rig.is_ready(&keys[0])).await;
+    assert_eq!(uid(&rig), before);
+    // After the end of its tombstone it is another.
+    rig.source.lose(&keys[..1]);
+    rig.until("its end", |rig| !rig.controller.store().objects.contains_key(&keys[0])).await;
+    rig.source.say(SourceEvent::Apply(Box::new(document)));
+    rig.until("another life", |rig| rig.is_ready(&keys[0])).await;
+    assert_ne!(uid(&rig), before);
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_documents_with_one_name_the_first_counts_and_the_other_follows() {
+    let first = workspace("w0", "{image: 'web:1'}");
+    let mut second = workspace("w0", "{image: 'web:1', env: [{name: A, value: b}]}");
+    second.origin.path = "alice/other.yaml".to_owned();
+    let rig = Rig::start(vec![first, second]);
+    rig.until("the word of it", |rig| rig.condition(&key("w0"), ConditionType::DuplicateObject).is_some() && rig.is_ready(&key("w0"))).await;
+    assert_eq!(rig.controller.generation(&key("w0")), Some(1));
+    let first = rig.controller.store().objects[&key("w0")].item.as_ref().map(|item| item.origin.clone()).unwrap();
+    rig.source.say(SourceEvent::Gone(vec![(key("w0"), first)]));
+    let follows = |rig: &Rig| rig.controller.generation(&key("w0")) == Some(2) && rig.is_ready(&key("w0"));
+    rig.until("the other", |rig| follows(rig) && rig.condition(&key("w0"), ConditionType::DuplicateObject).is_none()).await;
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_away_makes_everything_unknown_and_is_made_up_for() {
+    let (rig, keys) = all_ready(2).await;
+    rig.engine.away.store(true, Ordering::SeqCst);
+    rig.engine.tell(Change::Lost("connection refused".to_owned()));
+    rig.pass(25).await;
+    assert!(rig.is_ready(&keys[0]), "not at once");
+    rig.pass(10).await;
+    let ready = rig.condition(&keys[0], ConditionType::Ready).unwrap();
+    assert_eq!(ready.status, Truth::Unknown);
+    assert!(ready.message.contains("doctor"), "{}", ready.message);
+    rig.engine.model().meddle("dm-ws-alice.w1", |c| c.state = State::Exited { code: 137 });
+    rig.engine.away.store(false, Ordering::SeqCst);
+    rig.engine.tell(Change::Resync);
+    rig.until("the healing", |rig| keys.iter().all(|key| rig.is_ready(key)) && rig.states().iter().all(|s| s.ends_with("running"))).await;
+    assert!(rig.condition(&keys[0], ConditionType::EngineUnavailable).is_none());
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_that_cannot_be_bound_is_exchanged_three_times_at_most() {
+    let spec = "{image: 'web:1', ports: [{name: http, container: 80, publish: Pool}]}";
+    let rig = Rig::start(vec![]);
+    let taken = |ports: std::ops::RangeInclusive<u16>| *rig.engine.taken.lock().unwrap() = ports.collect();
+    taken(10_000..=10_009);
+    rig.source.say(SourceEvent::Apply(Box::new(workspace("w0", spec))));
+    rig.until("the failure", |rig| rig.condition(&key("w0"), ConditionType::Ready).is_some_and(|ready| ready.message.contains("free the port"))).await;
+    let starts = |rig: &Rig| rig.engine.calls.lock().unwrap().iter().filter(|call| call.starts_with("start ")).count();
+    assert_eq!(starts(&rig), 4);
+    // Its own events do not bring it back sooner than its backoff.
+    rig.pass(300).await;
+    assert!((8..=14).contains(&starts(&rig)), "{}", starts(&rig));
+    taken(0..=0);
+    rig.until("the start", |rig| rig.is_ready(&key("w0"))).await;
+    assert_eq!(rig.states(), ["dm-ws-alice.w0 running"]);
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_pull_wakes_all_who_wait_for_it() {
+    let rig = Rig::start(vec![workspace("a", "{image: 'far:1'}"), workspace("b", "{image: 'far:1'}"), workspace("c", "{image: 'web:1'}")]);
+    rig.until("the others", |rig| rig.is_ready(&key("c"))).await;
+    rig.pass(3).await;
+    rig.engine.finish_tasks();
+    let took = rig.until("the start", |rig| rig.is_ready(&key("a")) && rig.is_ready(&key("b"))).await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    let calls = rig.engine.take_calls();
+    assert!(calls.iter().filter(|call| *call == "pull far:1").count() <= 2, "{calls:?}");
+    let pulled = rig.ledger.events(Some(&key("a")), 100).await.unwrap().into_iter().filter(|event| event.reason == EventReason::Pulled).count();
+    assert_eq!(pulled, 1);
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_breaks_for_one_does_not_break_another() {
+    let (documents, keys) = many(2);
+    let rig = Rig::start(vec![]);
+    *rig.engine.breaks.lock().unwrap() = Some("w0");
+    documents.into_iter().for_each(|document| rig.source.say(SourceEvent::Apply(Box::new(document))));
+    rig.until("the other", |rig| rig.is_ready(&keys[1])).await;
+    rig.pass(20).await;
+    *rig.engine.breaks.lock().unwrap() = None;
+    rig.until("the other try", |rig| rig.is_ready(&keys[0])).await;
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_permission_nothing_is_changed_and_with_it_again_all_is_made_up_for() {
+    let (rig, keys) = all_ready(2).await;
+    rig.permission.revoke();
+    rig.engine.meddle(&keys[0], |c| c.state = State::Exited { code: 137 });
+    rig.source.lose(&keys[1..]);
+    rig.pass(300).await;
+    assert!(rig.engine.take_calls().iter().all(|call| call == "list"));
+    rig.permission.restore();
+    rig.controller.resume().await.unwrap();
+    rig.until("the healing", |rig| rig.states() == ["dm-ws-alice.w0 running"]).await;
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_with_an_end_ends_when_all_is_as_declared() {
+    let (documents, keys) = many(3);
+    let rig = Rig::start(documents);
+    assert_eq!(rig.controller.settled(Duration::from_secs(60)).await, OnceOutcome::Settled);
+    assert!(keys.iter().all(|key| rig.is_ready(key)));
+    rig.end().await;
+    let rig = Rig::start(vec![workspace("a", "{image: 'far:1'}")]);
+    let OnceOutcome::Unsettled(unsettled) = rig.controller.settled(Duration::from_secs(60)).await else { panic!("nothing was pulled") };
+    assert!(unsettled[0].1.contains("far:1"), "{unsettled:?}");
+    rig.end().await;
+}
