@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::StatusSink;
+use super::{SinkError, StatusSink};
 use crate::resource::{ObjectRef, Origin, Status};
 
 /// Time between two writes for one object.
@@ -98,7 +98,7 @@ impl Reporter {
                 && let Some((object, origin, status)) = self.take(ending)
             {
                 let reporter = self.clone();
-                writes.spawn(async move { reporter.write(object, origin, status).await });
+                writes.spawn(async move { reporter.write(object, origin, status, ending).await });
             }
             if ending && writes.is_empty() {
                 return;
@@ -138,7 +138,7 @@ impl Reporter {
         self.slots().values().filter_map(|slot| slot.due(ending, now)).min()
     }
 
-    async fn write(&self, object: ObjectRef, origin: Origin, status: Status) {
+    async fn write(&self, object: ObjectRef, origin: Origin, status: Status, ending: bool) {
         let result = self.sink.write(&object, &origin, &status).await;
         let mut slots = self.slots();
         let slot = slots.entry(object.clone()).or_default();
@@ -149,11 +149,20 @@ impl Reporter {
                 slot.written = Some((origin, status));
             }
             Err(error) => {
-                tracing::warn!(object = %object, error = &error as &dyn std::error::Error, "the status was not written to its file");
+                match &error {
+                    // Its document is gone: the source tells.
+                    SinkError::Moved(_) => tracing::debug!(object = %object, %error, "the status was not written to its file"),
+                    SinkError::Refused { .. } | SinkError::Io { .. } => {
+                        tracing::warn!(object = %object, error = &error as &dyn std::error::Error, "the status was not written to its file");
+                    }
+                }
                 slot.paced = Some(Instant::now() + RETRY);
                 // The same phase and not the same status: it is tried again at its time.
                 slot.written = Some((origin.clone(), Status { conditions: Vec::new(), ..status.clone() }));
-                slot.wanted.get_or_insert((origin, status));
+                // At the end there is no other time.
+                if !ending {
+                    slot.wanted.get_or_insert((origin, status));
+                }
             }
         }
     }
@@ -168,7 +177,6 @@ mod tests {
     use super::*;
     use crate::resource::Kind;
     use crate::resource::status::Phase;
-    use crate::status::SinkError;
     use futures::future::BoxFuture;
 
     /// Counts what it is told to write; each write takes a second.
@@ -244,5 +252,32 @@ mod tests {
         reporter.offer(&x, &at, &status(Phase::Starting, 1));
         assert!(reporter.take(false).is_some());
         assert!(reporter.take(false).is_none(), "it is being written");
+    }
+
+    /// Fails, and counts how often it was asked.
+    #[derive(Default)]
+    struct Failing(Mutex<usize>);
+
+    impl StatusSink for Failing {
+        fn write<'a>(&'a self, _: &'a ObjectRef, at: &'a Origin, _: &'a Status) -> BoxFuture<'a, Result<bool, SinkError>> {
+            *self.0.lock().unwrap() += 1;
+            Box::pin(async move { Err(SinkError::Moved(at.clone())) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_written_is_tried_at_intervals_and_once_more_at_the_end() {
+        let sink = Arc::new(Failing::default());
+        let reporter = Arc::new(Reporter::new(sink.clone()));
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(reporter.clone().run(stop.clone()));
+        let (x, at) = of("x");
+        reporter.offer(&x, &at, &status(Phase::Running, 1));
+        tokio::time::sleep(Duration::from_secs(65)).await;
+        assert_eq!(*sink.0.lock().unwrap(), 3);
+        let end = Instant::now();
+        stop.cancel();
+        running.await.unwrap();
+        assert_eq!((*sink.0.lock().unwrap(), end.elapsed()), (4, Duration::ZERO));
     }
 }
