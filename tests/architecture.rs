@@ -298,7 +298,7 @@ fn walk(tokens: TokenStream, before: &[String], found: &mut BTreeSet<Vec<String>
                     end(&mut path, before, found);
                 }
                 // `use a::{self, b}` names `a`.
-                if !(word == "self" && !path.is_empty()) {
+                if word != "self" || path.is_empty() {
                     path.push(word.to_string());
                 }
                 joined = false;
