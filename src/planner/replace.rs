@@ -116,8 +116,19 @@ pub fn proceed(b: &mut Builder<'_>, want: &ContainerSpec, old: Option<(&Containe
             undo(b, want, old, new, "the replacement ends again and again");
             working("going back to the old")
         }
-        State::Paused | State::Removing => working("waiting for the replacement of"),
+        State::Paused => thaw(b, want, new, &cause),
+        State::Removing => working("waiting for the replacement of"),
     }
+}
+
+/// A copy keeps it still for a moment. What stands still for longer would never be seen to work, and the exchange never end.
+fn thaw(b: &mut Builder<'_>, want: &ContainerSpec, new: (&Container, &Identity), cause: &Cause) -> Progress {
+    if let Some(until) = super::preview::copied_until(b, new.0).filter(|until| b.input.now < *until) {
+        b.recheck_at(until);
+        return Progress::Working(Reason::Copying, format!("the replacement of {} is paused while a preview copies its volumes", want.name), None);
+    }
+    b.push(Operation::Unpause(target(new.0, new.1)), Action::Replace, cause.clone(), Vec::new());
+    Progress::Working(Reason::Progressing, format!("the replacement of {} is thawed", want.name), None)
 }
 
 /// A start that the engine refused leaves `created`, and says why.

@@ -454,6 +454,19 @@ fn a_replacement_that_fails_is_undone_and_not_tried_again() {
 }
 
 #[test]
+fn a_replacement_that_stands_still_is_thawed() {
+    let mut m = model();
+    m.settle(&intent(web("web:1"), 1));
+    let want = intent(web("web:2"), 2);
+    let plan = m.plan(&want);
+    m.apply(&plan, usize::MAX);
+    m.meddle("dm-ws-alice.shop_next", |c| c.state = State::Paused);
+    m.settle(&want);
+    assert_eq!(m.states(), ["dm-ws-alice.shop running"]);
+    assert_eq!(m.world.container_named("dm-ws-alice.shop").unwrap().image_id, "sha256:web2");
+}
+
+#[test]
 fn an_unhealthy_workspace_is_not_ready() {
     let mut spec = web("web:1");
     spec["health"] = json!({"test": ["CMD", "true"]});
