@@ -357,8 +357,11 @@ fn sources() -> BTreeMap<String, String> {
     kept.map(|path| (path.strip_prefix(&root).unwrap().display().to_string(), fs::read_to_string(&path).unwrap())).collect()
 }
 
-/// Whether a file's module is declared only for tests, in the file above it.
+/// Whether a file's module is declared only for tests, in the file above it, or lies in a folder `tests`, which holds the modules of one.
 fn is_test(path: &Path) -> bool {
+    if path.parent().is_some_and(|folder| folder.ends_with("tests")) {
+        return true;
+    }
     let name = path.file_name().unwrap().to_str().unwrap();
     let folder = path.parent().unwrap();
     let above = [folder.join("mod.rs"), folder.join("lib.rs"), folder.with_extension("rs")].into_iter().chain(files_beside(folder));
