@@ -37,7 +37,8 @@ impl Operator {
         // A range of ports for each operator of this process, and another for each process.
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let block = NEXT.fetch_add(1, Ordering::SeqCst) % 40;
-        let base = 20_000 + (std::process::id() % 20) as u16 * 1_000;
+        // Below the ports that outgoing connections are given.
+        let base = 20_000 + (std::process::id() % 12) as u16 * 1_000;
         let first = base + block * 24;
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(home.path().join("specs")).unwrap();

@@ -16,7 +16,7 @@ fn port(object: &Value) -> u16 {
 /// Takes all ports of the operator's range but so many, as other programs of the host would.
 fn occupy_all_but(operator: &Operator, free: u16) -> Vec<TcpListener> {
     let (first, last) = operator.ports();
-    (first + free..=last).map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap()).collect()
+    (first + free..=last).filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,8 +53,8 @@ async fn twenty_at_once_get_ports_of_their_own_and_keep_them() {
 async fn a_port_that_another_program_has_is_skipped_and_one_taken_meanwhile_is_changed() {
     let mut operator = Operator::new().await;
     let (first, last) = operator.ports();
-    // Every port but the last.
-    let mut strangers: Vec<TcpListener> = (first..last).map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap()).collect();
+    // Every port but the last; what cannot be bound is taken already.
+    let mut strangers: Vec<TcpListener> = (first..last).filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).collect();
     operator.write("alice/shop.yaml", &sleeper("shop", POOL));
     operator.start();
     assert_eq!(port(&operator.until_ready("alice", "shop")), last);
