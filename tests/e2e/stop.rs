@@ -140,7 +140,7 @@ async fn a_run_ends_with_its_lifetime_whatever_it_does() {
     let shop = operator.until_ready("alice", "shop");
     assert_eq!(shop["status"]["next"]["action"], "Stop");
     let plan = String::from_utf8(operator.verb(&["plan", "--at", "2h"]).stdout).unwrap();
-    assert!(plan.contains("workspace/shop -n alice") && plan.contains("lifetime"), "{plan}");
+    assert!(plan.contains("workspace/shop -n alice") && plan.to_lowercase().contains("lifetime"), "{plan}");
     operator.wait("the end of its lifetime", || {
         operator.verb(&["touch", "shop", "-n", "alice"]);
         operator.get("workspace", "alice", "shop").filter(|object| is("Lifetime")(&object["status"]))
