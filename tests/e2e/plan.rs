@@ -61,7 +61,9 @@ async fn a_plan_without_any_operator_is_what_the_first_run_does() {
     operator.write("alice/shop.yaml", &sleeper("shop", FULL));
     operator.write("alice/blog.yaml", &sleeper("blog", ""));
     let specs = operator.specs().display().to_string();
-    let (code, text, err) = plan(&operator, &[&specs]);
+    // Nothing remembers an engine yet.
+    let arguments = [specs.as_str(), "--docker-host", operator.host()];
+    let (code, text, err) = plan(&operator, &arguments);
     assert_eq!(code, 2, "{text}{err}");
     assert!(!operator.state().exists(), "a plan makes no state");
     assert_eq!(operator.containers(), Vec::<String>::new());
@@ -72,7 +74,7 @@ async fn a_plan_without_any_operator_is_what_the_first_run_does() {
     let last = text.lines().last().unwrap();
     assert!(last.starts_with("Plan: ") && last.contains(" to create") && last.contains("3 to start"), "{text}");
 
-    let planned = items(&operator, &[&specs]);
+    let planned = items(&operator, &arguments);
     for item in &planned {
         let keys: Vec<&String> = item.as_object().unwrap().keys().collect();
         assert_eq!(keys, ["object", "action", "operation", "target", "cause", "dependsOn"]);
