@@ -207,6 +207,14 @@ impl Controller {
         self.parts.ledger.record(&admission.uid, &facts).await?;
         let message = "the state directory did not know it; identity, leases and hashes come from its labels";
         self.tell(event(now, EventType::Warning, EventReason::StateRecovered, key, message)).await;
+        let adopted: Vec<String> = {
+            let world = self.world();
+            let mine = world.of(key).filter(|container| container.owner.as_ref().is_some_and(|owner| owner.uid == admission.uid));
+            mine.map(|container| format!("{}, which is {}: it goes on as it is", container.name, container.state.as_str())).collect()
+        };
+        for message in adopted {
+            self.tell(event(now, EventType::Normal, EventReason::Adopted, key, &message)).await;
+        }
         Ok(())
     }
 

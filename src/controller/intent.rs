@@ -254,6 +254,13 @@ impl Controller {
             self.lower_again(&displaced.object);
             self.queue.push(displaced.object.clone(), Trigger::Event);
         }
+        for leased in &granted.leased {
+            if let Grant::Port { name, host } = leased {
+                let message = format!("host port {host} for {name}");
+                let (type_, reason) = (EventType::Normal, EventReason::PortLeased);
+                self.tell(Event { time: self.now(), type_, reason, object: Some(key.clone()), message, count: 1 }).await;
+            }
+        }
         Ok(granted.grants)
     }
 

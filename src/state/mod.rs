@@ -137,6 +137,8 @@ pub struct Pools {
 pub struct Granted {
     /// One for each claim, in their order.
     pub grants: Vec<Grant>,
+    /// The ports among them that the object did not have before, by the ledger or by its labels.
+    pub leased: Vec<Grant>,
     /// What others had to give up for it; each of them needs a new grant.
     pub displaced: Vec<Displaced>,
 }

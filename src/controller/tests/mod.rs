@@ -177,6 +177,8 @@ async fn a_port_that_cannot_be_bound_is_exchanged_three_times_at_most() {
     taken(0..=0);
     rig.until("the start", |rig| rig.is_ready(&key("w0"))).await;
     assert_eq!(rig.states(), ["dm-ws-alice.w0 running"]);
+    let leased = rig.ledger.events(Some(&key("w0")), 100).await.unwrap().into_iter().filter(|event| event.reason == EventReason::PortLeased);
+    assert!((4..=8).contains(&leased.count()), "one for each");
     rig.end().await;
 }
 
