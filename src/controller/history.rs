@@ -131,7 +131,9 @@ fn recorded(fact: &Fact) -> Told {
         | Fact::PreviousLog(_)
         | Fact::Pinned(_)
         | Fact::PreviewHash(_)
+        | Fact::LeasesReleased(_)
         | Fact::VolumeMade(_)
+        | Fact::UnnamedVolumes { .. }
         | Fact::Disk { .. }
         | Fact::StateLost(_)
         | Fact::Failures(_) => None,

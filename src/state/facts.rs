@@ -56,6 +56,8 @@ pub struct Facts {
     pub copied: Option<Timestamp>,
     /// A preview: it has expired.
     pub expired: Option<Timestamp>,
+    /// Which deletion, by its instant, has given the leases back; lost: given back once more.
+    pub leases_released: Option<Timestamp>,
     /// Data volumes that were made once: a missing one is `DataLost`.
     pub volumes_made: BTreeSet<String>,
     /// Volumes that were found gone: name to the generation at which that was seen.
@@ -223,6 +225,8 @@ pub enum Fact {
     Copied(Timestamp),
     /// A preview has expired.
     Expired(Timestamp),
+    /// The deletion of this instant has given the leases back.
+    LeasesReleased(Timestamp),
     /// A data volume was made.
     VolumeMade(String),
     /// A data volume was found gone.
@@ -273,8 +277,10 @@ impl Fact {
             Fact::PreviewHash(_) => "preview-hash",
             Fact::Copied(_) => "copied",
             Fact::Expired(_) => "expired",
+            Fact::LeasesReleased(_) => "leases-released",
             Fact::VolumeMade(_) => "volume-made",
             Fact::VolumeLost { .. } => "volume-lost",
+            Fact::UnnamedVolumes { .. } => "unnamed-volumes",
             Fact::Disk { .. } => "disk-use",
             Fact::StateLost(_) => "state-lost",
             Fact::Failures(_) => "failures",
@@ -350,6 +356,7 @@ impl Facts {
             Fact::PreviewHash(hash) => self.preview_hash = Some(hash),
             Fact::Copied(at) => self.copied = Some(at),
             Fact::Expired(at) => self.expired = Some(at),
+            Fact::LeasesReleased(deletion) => self.leases_released = Some(deletion),
             Fact::VolumeMade(name) => {
                 self.volumes_made.insert(name);
             }
