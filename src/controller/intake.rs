@@ -35,7 +35,7 @@ impl Controller {
                 tombstone: record.tombstone,
                 status,
                 failures: 0,
-                port_failures: 0,
+                port_failures: Vec::new(),
                 not_before: None,
                 stale: false,
                 lowered: None,
@@ -129,7 +129,7 @@ impl Controller {
                 hold: None,
                 status: None,
                 failures: 0,
-                port_failures: 0,
+                port_failures: Vec::new(),
                 not_before: None,
                 stale: false,
                 lowered: None,
@@ -145,7 +145,7 @@ impl Controller {
             entry.not_before = None;
             if admitted.how != AdmittedAs::Known {
                 entry.failures = 0;
-                entry.port_failures = 0;
+                entry.port_failures.clear();
             }
         }
         match admitted.how {

@@ -174,6 +174,13 @@ async fn a_port_that_cannot_be_bound_is_exchanged_three_times_at_most() {
     // Its own events do not bring it back sooner than its backoff.
     rig.pass(300).await;
     assert!((8..=14).contains(&starts(&rig)), "{}", starts(&rig));
+    // Once those ports need not be left alone any more, another three are tried.
+    let leases = rig.ledger.leases().await.unwrap();
+    let tried = |rig: &Rig| rig.engine.calls.lock().unwrap().iter().filter(|call| call.starts_with("create dm-ws-alice.w0")).count();
+    assert_eq!(tried(&rig), 4);
+    rig.pass(660).await;
+    assert_eq!(tried(&rig), 7);
+    assert_ne!(rig.ledger.leases().await.unwrap(), leases);
     taken(0..=0);
     rig.until("the start", |rig| rig.is_ready(&key("w0"))).await;
     assert_eq!(rig.states(), ["dm-ws-alice.w0 running"]);
