@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::builder::{Builder, target};
 use super::readiness::{self, Readiness};
-use super::{Action, Cause, Operation, WaitKey, image, last_lines, network, replace};
+use super::{Action, Cause, Operation, WaitKey, clock, image, last_lines, network, replace};
 use crate::desired::{ContainerSpec, Limits, MountSource, Role};
 use crate::observed::{Container, Details, Identity, Slot, State, TaskKey};
 use crate::resource::workspace::{PullPolicy, RestartPolicy, UpdateWhen};
@@ -299,7 +299,7 @@ fn restarted(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container) -
     if want.role == Role::Main {
         last_lines::keep_of_restart(b, container);
     }
-    let proven = details.started.filter(|_| container.state != State::Restarting).map(|at| at + PROOF);
+    let proven = details.started.filter(|_| container.state != State::Restarting).map(|at| clock::end_of(at, PROOF, b.input.now));
     if proven.is_some_and(|proven| b.input.now >= proven) {
         return None;
     }
@@ -351,7 +351,9 @@ fn exited(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owne
         return Progress::Working(Reason::Copying, format!("{} is stopped while a preview copies its volumes", container.name), None);
     }
     let finished = container.details.as_ref().and_then(|d| d.finished);
-    let wished_since = b.input.facts.run_since.into_iter().chain(b.input.facts.start_asked).chain(b.input.facts.restart_asked).max();
+    let (facts, now) = (b.input.facts, b.input.now);
+    let wishes = facts.run_since.into_iter().chain(facts.start_asked).chain(facts.restart_asked);
+    let wished_since = wishes.filter(|wish| clock::is_of_this_clock(*wish, now)).max();
     // While a restart is asked for, its end is a part of that.
     let restarts = want.role == Role::Main && super::workload::restart_pending(b);
     let after_wish = !restarts && finished.is_some_and(|at| wished_since.is_none_or(|wish| at >= wish));
@@ -363,10 +365,15 @@ fn exited(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owne
         }
         RestartPolicy::No | RestartPolicy::OnFailure | RestartPolicy::UnlessStopped => {}
     }
-    let mut exits = b.input.facts.exits.clone();
+    let mut exits = facts.exits.clone();
     // An end before the wish to run was wished for too.
     let cause = Cause::new("state", if after_wish { format!("exited ({code})") } else { "stopped".to_owned() }, "running");
     let mut gate = gate.to_vec();
+    let mut forgotten = Vec::new();
+    if exits.last().is_some_and(|last| !clock::is_of_this_clock(*last, now)) {
+        exits.clear();
+        forgotten.push(b.push(Operation::Record(Fact::ExitsForgotten), Action::None, Cause::new("clock", "as before", "set back"), Vec::new()));
+    }
     if let Some(at) = finished.filter(|at| after_wish && exits.last().is_none_or(|last| last < at)) {
         if want.role == Role::Main {
             let Some(kept) = last_lines::keep(b, container) else {
@@ -375,7 +382,7 @@ fn exited(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owne
             gate.extend(kept);
         }
         exits.push(at);
-        gate.push(b.push(Operation::Record(Fact::Exited(at)), Action::None, cause.clone(), Vec::new()));
+        gate.push(b.push(Operation::Record(Fact::Exited(at)), Action::None, cause.clone(), forgotten));
     }
     if let Some(until) = crash_backoff(&exits) {
         let oom = container.details.as_ref().is_some_and(|d| d.oom_killed);
@@ -402,7 +409,7 @@ fn forget_exits(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container
     if b.input.facts.exits.is_empty() || want.role != Role::Main {
         return;
     }
-    let stable = started + SignedDuration::from_mins(1);
+    let stable = clock::end_of(started, SignedDuration::from_mins(1), b.input.now);
     if b.input.now >= stable {
         b.push(Operation::Record(Fact::ExitsForgotten), Action::None, Cause::new("exits", "some", "none"), Vec::new());
     } else {

@@ -5,6 +5,7 @@
 
 pub mod builder;
 pub mod check;
+pub mod clock;
 pub mod container;
 pub mod delete;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::builder::{Builder, target};
-use super::{Action, Cause, Operation, Plan, PlanInput, Target, Verdict, WaitKey, hooks, image, network, volume, workload};
+use super::{Action, Cause, Operation, Plan, PlanInput, Target, Verdict, WaitKey, clock, hooks, image, network, volume, workload};
 use crate::desired::{CopyWant, DesiredState, HookPoint, ImageWant, PreviewWant, Role, naming};
 use crate::observed::{Container, ContainerId, HealthState, Identity, Slot, State, TaskKey, TaskResult, TaskState};
 use crate::resource::preview::CopyMode;
@@ -133,7 +133,7 @@ fn last_pass(b: &mut Builder<'_>, copy: &CopyWant, live: (&Container, &Identity)
     };
     match container.state {
         // Begun before a crash: the source is not kept still for what begins only now.
-        State::Created if b.input.now.duration_since(container.created) > STILL => {
+        State::Created if b.input.now >= clock::end_of(container.created, STILL, b.input.now) => {
             let thawed = thaw(b, &paused, &cause);
             b.push(Operation::Remove(target(container, owner)), Action::Delete, cause, thawed);
             None
@@ -144,7 +144,7 @@ fn last_pass(b: &mut Builder<'_>, copy: &CopyWant, live: (&Container, &Identity)
             None
         }
         State::Running(_) => {
-            let limit = container.details.as_ref().and_then(|d| d.started).unwrap_or(b.input.now) + STILL;
+            let limit = clock::end_of(container.details.as_ref().and_then(|d| d.started).unwrap_or(b.input.now), STILL, b.input.now);
             if b.input.now < limit {
                 b.wait(WaitKey::Container(container.id.clone()), Some(limit), "the last part of the volumes to be copied");
             } else {
@@ -243,13 +243,13 @@ fn has_begun(input: &PlanInput<'_>, copy: &CopyWant) -> bool {
 /// Until when a copy may keep this container still, or could have: twice its limit after it was prepared. `None`: no copy does.
 pub fn copied_until(b: &Builder<'_>, container: &Container) -> Option<Timestamp> {
     let uid = container.owner.as_ref().map(|owner| &owner.uid)?;
-    helpers_of(b.input, uid).map(|helper| helper.created + STILL * 2).max()
+    helpers_of(b.input, uid).map(|helper| clock::end_of(helper.created, STILL * 2, b.input.now)).max()
 }
 
 /// Whether a copy that is under way wants this container to stay stopped.
 pub fn is_held_still(b: &Builder<'_>, container: &Container) -> bool {
     let Some(uid) = container.owner.as_ref().map(|owner| &owner.uid) else { return false };
-    let is_young = |helper: &Container| b.input.now < helper.created + STILL * 2;
+    let is_young = |helper: &Container| b.input.now < clock::end_of(helper.created, STILL * 2, b.input.now);
     helpers_of(b.input, uid).any(|helper| is_young(helper) && matches!(helper.state, State::Created | State::Running(_)))
 }
 
