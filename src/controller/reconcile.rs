@@ -176,7 +176,10 @@ impl Controller {
         // Held until the turn is taken, so that no two take the same.
         let mut world = self.world();
         world.tasks = tasks;
-        let standing = Standing { over_quota, inherited_turn: self.store().has_turn(key) };
+        let standing = {
+            let store = self.store();
+            Standing { over_quota, inherited_turn: store.has_turn(key), source: store.source_of(intent) }
+        };
         let input = PlanInput { object: key, intent, world: &world, facts, standing: &standing, now, capabilities: &capabilities };
         let plan = planner::plan(&input);
         let checked = check::check(&input, &plan);

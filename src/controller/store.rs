@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::desired::Intent;
 use crate::observed::{TaskKey, World};
-use crate::planner::WaitKey;
+use crate::planner::{SourceStanding, WaitKey};
 use crate::resource::status::Phase;
 use crate::resource::workspace::DeclaredState;
 use crate::resource::{Condition, Kind, ObjectRef, Origin, Resource, Status, TenantSpec, WorkspaceTypeSpec};
@@ -140,6 +140,18 @@ impl Store {
     /// Whether an inherited change may replace an object now.
     pub fn has_turn(&self, key: &ObjectRef) -> bool {
         self.turns.contains(key) || self.turns.len() < AT_ONCE
+    }
+
+    /// How the workspace stands that this object copies.
+    pub fn source_of(&self, intent: &Intent) -> SourceStanding {
+        let Intent::Present(desired) = intent else { return SourceStanding::Declared };
+        let Some(copy) = desired.preview.as_ref().and_then(|preview| preview.copy.as_ref()) else { return SourceStanding::Declared };
+        let entry = self.objects.get(&copy.source).filter(|entry| entry.admission.uid == copy.source_uid);
+        match entry.and_then(|entry| entry.item.as_ref()) {
+            Some(item) if item.resource.metadata().is_suspended() => SourceStanding::Suspended,
+            Some(_) => SourceStanding::Declared,
+            None => SourceStanding::Gone,
+        }
     }
 
     /// Who waits for that.

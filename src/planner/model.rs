@@ -36,7 +36,7 @@ impl Model {
             world,
             facts: Facts::default(),
             now: "2026-03-02T10:00:00Z".parse().unwrap(),
-            standing: Standing { over_quota: None, inherited_turn: true },
+            standing: Standing { inherited_turn: true, ..Standing::default() },
             capabilities,
             made: 0,
             log: Vec::new(),
@@ -134,6 +134,19 @@ impl Model {
         finished
     }
 
+    /// Ends every helper that runs, with success.
+    pub fn finish_helpers(&mut self) {
+        let is_helper = |c: &&Container| c.is_active() && c.owner.as_ref().is_some_and(|owner| owner.role == crate::desired::Role::Helper);
+        let helpers: Vec<String> = self.world.containers.values().filter(is_helper).map(|c| c.name.clone()).collect();
+        let now = self.now;
+        for name in helpers {
+            self.meddle(&name, |c| {
+                c.state = State::Exited { code: 0 };
+                c.details.as_mut().unwrap().finished = Some(now);
+            });
+        }
+    }
+
     /// Changes a container behind the operator's back.
     pub fn meddle(&mut self, name: &str, change: impl FnOnce(&mut Container)) {
         let mut container = self.world.container_named(name).cloned().unwrap();
@@ -148,10 +161,10 @@ impl Model {
     }
 
     fn at_most_one_runs(&self) {
-        let mut active: BTreeMap<(Option<String>, crate::desired::Role), usize> = BTreeMap::new();
+        let mut active: BTreeMap<(ObjectRef, Option<String>, crate::desired::Role), usize> = BTreeMap::new();
         for container in self.world.containers.values().filter(|c| c.is_active()) {
             let owner = container.owner.as_ref().unwrap();
-            *active.entry((owner.service.clone(), owner.role)).or_default() += 1;
+            *active.entry((owner.object.clone(), owner.service.clone(), owner.role)).or_default() += 1;
         }
         assert!(active.values().all(|count| *count <= 1), "two run: {:?}", self.states());
     }
