@@ -9,7 +9,7 @@ use crate::desired::{ContainerSpec, Limits, MountSource, Role};
 use crate::observed::{Container, Details, Identity, Slot, State, TaskKey};
 use crate::resource::workspace::{PullPolicy, RestartPolicy, UpdateWhen};
 use crate::resource::{ConditionType, Reason};
-use crate::state::Fact;
+use crate::state::{Fact, UnnamedVolumes};
 
 /// Restarts by the engine that make a crash loop.
 const LOOP: u64 = 3;
@@ -115,6 +115,7 @@ fn keep(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owner:
         let operation = Operation::Rename { target: target(container, owner), to: want.name.clone() };
         b.push(operation, Action::Update, Cause::new("name", &container.name, &want.name), Vec::new());
     }
+    unnamed_volumes(b, want, container);
     let difference = difference(b, want, container, owner);
     if let Some(causes) = difference {
         let cause = causes.first().cloned().unwrap_or_else(|| Cause::new("spec", "unknown", "changed"));
@@ -176,6 +177,21 @@ fn removed_limits(want: &ContainerSpec, details: &Details) -> Option<Vec<Cause>>
         causes.push(Cause::new("resources.cpu", crate::resource::Cpu(details.nano_cpus).to_string(), "unlimited"));
     }
     (!causes.is_empty()).then_some(causes)
+}
+
+/// Remembers, once for each container, what its image puts into volumes that have no name.
+fn unnamed_volumes(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container) {
+    // A preview keeps nothing.
+    let Some(details) = container.details.as_ref().filter(|_| b.desired.preview.is_none()) else { return };
+    let mut paths: Vec<String> = details.anonymous_volumes.values().cloned().collect();
+    paths.sort();
+    let known = b.input.facts.unnamed_volumes.get(&want.name);
+    if known.map_or(paths.is_empty(), |known| known.container == container.id.0) {
+        return;
+    }
+    let cause = Cause::new("volumes", "declared by the image", paths.join(", "));
+    let found = UnnamedVolumes { container: container.id.0.clone(), service: want.service.clone(), paths };
+    b.push(Operation::Record(Fact::UnnamedVolumes { name: want.name.clone(), found }), Action::None, cause, Vec::new());
 }
 
 /// Field by field what differs from what was applied; where that is not known, from what an inspect tells.

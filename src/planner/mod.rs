@@ -7,6 +7,8 @@ pub mod builder;
 pub mod check;
 pub mod clock;
 pub mod container;
+#[cfg(test)]
+mod container_tests;
 pub mod delete;
 #[cfg(test)]
 mod delete_tests;

@@ -62,10 +62,47 @@ pub struct Facts {
     pub volumes_made: BTreeSet<String>,
     /// Volumes that were found gone: name to the generation at which that was seen.
     pub data_lost: BTreeMap<String, u64>,
+    /// Volumes without a name, by container name; lost: found again, and told once more.
+    pub unnamed_volumes: BTreeMap<String, UnnamedVolumes>,
     /// The disk that it used, and when that was measured; lost: measured anew.
     pub disk: Option<(Timestamp, u64)>,
     /// The state was recovered from labels after a loss, and no `start` was asked for since.
     pub state_lost: bool,
+}
+
+/// What an image puts into volumes that the spec does not name: they go with the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnnamedVolumes {
+    /// The container's id.
+    pub container: String,
+    /// The service; `None`: main.
+    pub service: Option<String>,
+    /// Where they are mounted.
+    pub paths: Vec<String>,
+}
+
+impl UnnamedVolumes {
+    /// What to write into the spec so that they stay.
+    pub fn advice(&self) -> String {
+        match &self.service {
+            None => {
+                let mounts: Vec<String> = self.paths.iter().map(|path| format!("`{{volume: {}, path: {path}}}`", volume_for(path))).collect();
+                format!("add {} to spec.mounts to keep it", mounts.join(" and "))
+            }
+            Some(service) => {
+                let path = self.paths.first().map(String::as_str).unwrap_or_default();
+                format!("write `volume: {{path: {path}}}` into spec.services.{service} to keep it")
+            }
+        }
+    }
+}
+
+/// A name for the volume of a path: its last part.
+fn volume_for(path: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let last: String = path.rsplit('/').find(|part| !part.is_empty()).unwrap_or_default().chars().map(plain).collect();
+    let name = last.trim_matches('-');
+    if name.is_empty() { "data".to_owned() } else { name.to_owned() }
 }
 
 /// A stop by policy.
@@ -236,6 +273,13 @@ pub enum Fact {
         /// The object's generation.
         generation: u64,
     },
+    /// A container has volumes without a name, or has none any more.
+    UnnamedVolumes {
+        /// The container's name.
+        name: String,
+        /// What was found in it.
+        found: UnnamedVolumes,
+    },
     /// Its disk use was measured.
     Disk {
         /// When.
@@ -363,6 +407,13 @@ impl Facts {
             Fact::VolumeLost { name, generation } => {
                 self.volumes_made.remove(&name);
                 self.data_lost.insert(name, generation);
+            }
+            Fact::UnnamedVolumes { name, found } => {
+                if found.paths.is_empty() {
+                    self.unnamed_volumes.remove(&name);
+                } else {
+                    self.unnamed_volumes.insert(name, found);
+                }
             }
             Fact::Disk { at, used } => self.disk = Some((at, used)),
             Fact::StateLost(lost) => self.state_lost = lost,
