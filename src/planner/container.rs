@@ -4,9 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::builder::{Builder, target};
 use super::readiness::{self, Readiness};
-use super::{Action, Cause, Operation, WaitKey, clock, image, last_lines, network, replace};
+use super::{Action, Cause, Operation, Task, WaitKey, clock, image, last_lines, network, replace};
 use crate::desired::{ContainerSpec, Limits, MountSource, Role};
-use crate::observed::{Container, Details, Identity, Slot, State, TaskKey};
+use crate::observed::{Container, Details, Identity, Slot, State, TaskKey, TaskResult, TaskState};
 use crate::resource::workspace::{PullPolicy, RestartPolicy, UpdateWhen};
 use crate::resource::{ConditionType, Reason};
 use crate::state::{Fact, UnnamedVolumes};
@@ -15,6 +15,9 @@ use crate::state::{Fact, UnnamedVolumes};
 const LOOP: u64 = 3;
 /// How long the engine lets a process run before it takes it for one that works; so do we.
 const PROOF: SignedDuration = SignedDuration::from_secs(10);
+
+/// How long a measurement of memory in use is believed.
+const FRESH: SignedDuration = SignedDuration::from_mins(5);
 
 /// How one container stands after planning.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,7 +119,11 @@ fn keep(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owner:
         b.push(operation, Action::Update, Cause::new("name", &container.name, &want.name), Vec::new());
     }
     unnamed_volumes(b, want, container);
-    let difference = difference(b, want, container, owner);
+    let lowering = lowering(b, want, container);
+    let difference = difference(b, want, container, owner).or(match &lowering {
+        Lowering::Replace(cause) => Some(vec![cause.clone()]),
+        Lowering::None | Lowering::Unknown => None,
+    });
     if let Some(causes) = difference {
         let cause = causes.first().cloned().unwrap_or_else(|| Cause::new("spec", "unknown", "changed"));
         b.changes.extend(causes.iter().cloned());
@@ -135,6 +142,10 @@ fn keep(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owner:
                 container.name
             );
             b.report(ConditionType::ImageOutdated, message);
+        }
+        if lowering == Lowering::Unknown {
+            measure(b, container);
+            return Progress::Working(Reason::Progressing, format!("how much memory {} uses is being measured", container.name), None);
         }
         limits(b, want, container, owner);
         network::attach(b, container, owner, want);
@@ -177,6 +188,46 @@ fn removed_limits(want: &ContainerSpec, details: &Details) -> Option<Vec<Cause>>
         causes.push(Cause::new("resources.cpu", crate::resource::Cpu(details.nano_cpus).to_string(), "unlimited"));
     }
     (!causes.is_empty()).then_some(causes)
+}
+
+/// What less memory than before means for a container that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Lowering {
+    /// It is not lowered, or can be in place.
+    None,
+    /// So much is in use that its process might be killed: another container takes its place.
+    Replace(Cause),
+    /// How much is in use is not known.
+    Unknown,
+}
+
+/// Memory is taken away in place only where a quarter more than what is in use is left.
+fn lowering(b: &Builder<'_>, want: &ContainerSpec, container: &Container) -> Lowering {
+    let Some((memory, details)) = want.limits.memory.zip(container.details.as_ref()) else { return Lowering::None };
+    let lowered = details.memory == 0 || memory.0 < details.memory;
+    if !lowered || !container.is_active() {
+        return Lowering::None;
+    }
+    let enough = |used: u64| memory.0 >= used.saturating_add(used / 4);
+    match b.task(&TaskKey::Memory(container.id.clone())) {
+        Some(TaskState::Done { at, result: TaskResult::Memory(used) }) if b.input.now < *at + FRESH && enough(*used) => Lowering::None,
+        Some(TaskState::Done { at, .. }) if b.input.now >= *at + FRESH => Lowering::Unknown,
+        // What cannot be measured is not risked.
+        Some(TaskState::Done { .. } | TaskState::Failed { .. }) => {
+            let old = if details.memory == 0 { "unlimited".to_owned() } else { crate::resource::Bytes(details.memory).to_string() };
+            Lowering::Replace(Cause::new("resources.memory", old, memory.to_string()))
+        }
+        Some(TaskState::Running { .. }) | None => Lowering::Unknown,
+    }
+}
+
+/// Asks how much memory is in use, and waits for the answer.
+fn measure(b: &mut Builder<'_>, container: &Container) {
+    let key = TaskKey::Memory(container.id.clone());
+    if !matches!(b.task(&key), Some(TaskState::Running { .. })) {
+        b.push(Operation::Begin(key.clone(), Task::Memory), Action::Wait, Cause::new("resources.memory", "in use", "measured"), Vec::new());
+    }
+    b.wait(WaitKey::Task(key), None, format!("the memory that {} uses to be measured", container.name));
 }
 
 /// Remembers, once for each container, what its image puts into volumes that have no name.
@@ -261,6 +312,10 @@ fn limits(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owne
     b.changes.extend(causes);
     let operation = Operation::Update { target: target(container, owner), limits: want.limits.clone() };
     let updated = b.push(operation, Action::Update, cause.clone(), Vec::new());
+    let measured = TaskKey::Memory(container.id.clone());
+    if b.task(&measured).is_some() {
+        b.push(Operation::Forget(measured), Action::None, cause.clone(), vec![updated]);
+    }
     record_applied(b, want, &cause, vec![updated]);
 }
 

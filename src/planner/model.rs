@@ -21,6 +21,8 @@ pub struct Model {
     pub now: Timestamp,
     pub standing: Standing,
     pub capabilities: Capabilities,
+    /// What every container uses.
+    pub memory_used: u64,
     /// Containers made so far, for ids.
     made: usize,
     /// Every operation applied, by name and target.
@@ -38,6 +40,7 @@ impl Model {
             now: "2026-03-02T10:00:00Z".parse().unwrap(),
             standing: Standing { inherited_turn: true, ..Standing::default() },
             capabilities,
+            memory_used: 100 << 20,
             made: 0,
             log: Vec::new(),
         }
@@ -123,6 +126,7 @@ impl Model {
                     TaskKey::Sample(_) => TaskResult::Sample { sent: 0, execs: Vec::new() },
                     TaskKey::Tail(id) => TaskResult::Tail(format!("last words of {}\n", self.world.containers.get(id).map_or("nobody", |c| c.name.as_str()))),
                     TaskKey::Disk(_) => TaskResult::Disk(1 << 20),
+                    TaskKey::Memory(_) => TaskResult::Memory(self.memory_used),
                     TaskKey::Helper | TaskKey::Hook(..) | TaskKey::IdleCheck(_) | TaskKey::IdleWarn(_) | TaskKey::Probe(_) => {
                         TaskResult::Exit { code: 0, output: String::new() }
                     }

@@ -85,7 +85,7 @@ impl Slots {
         match task {
             Task::Sample { .. } => self.samples.clone(),
             Task::Pull { .. } | Task::Helper => self.pulls.clone(),
-            Task::Exec { .. } | Task::Tail { .. } | Task::Disk { .. } => self.others.clone(),
+            Task::Exec { .. } | Task::Tail { .. } | Task::Disk { .. } | Task::Memory => self.others.clone(),
         }
     }
 }
