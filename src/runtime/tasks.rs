@@ -305,9 +305,9 @@ mod tests {
         stage.note().await;
         stage.play.go.notify_one();
         stage.note().await;
-        let at = |stage: &Stage| match stage.state("fail") {
-            TaskState::Failed { at, .. } => at,
-            other => panic!("{other:?}"),
+        let at = |stage: &Stage| {
+            let TaskState::Failed { at, .. } = stage.state("fail") else { panic!("it did not fail") };
+            at
         };
         let before = at(&stage);
         assert_eq!(at(&stage), before, "it does not creep");
