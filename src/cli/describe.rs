@@ -7,6 +7,7 @@ use super::out::Failure;
 use super::table::{age, ahead, columns, heading, instant};
 use super::{Context, events};
 use crate::resource::Status;
+use crate::state::Facts;
 
 /// So many of the latest events are shown.
 const EVENTS: u32 = 10;
@@ -26,7 +27,8 @@ pub async fn run(context: &mut Context<'_>, arguments: &NamesArgs) -> Result<(),
         let events = ledger.events(Some(view.object()), EVENTS).await?;
         context.out.text(head(context, view))?;
         if let Some(status) = view.typed_status() {
-            context.out.text(body(context, &status))?;
+            let facts = ledger.facts(&view.record.admission.uid).await?;
+            context.out.text(body(context, &status, &facts))?;
         }
         context.out.line(heading("Events:"))?;
         if events.is_empty() {
@@ -70,7 +72,7 @@ fn head(context: &Context<'_>, view: &View) -> String {
 }
 
 /// What was found.
-fn body(context: &Context<'_>, status: &Status) -> String {
+fn body(context: &Context<'_>, status: &Status, facts: &Facts) -> String {
     let mut text = line("Phase", status.phase);
     if let Some(url) = &status.url {
         text += &line("URL", url);
@@ -91,6 +93,11 @@ fn body(context: &Context<'_>, status: &Status) -> String {
     }
     for service in &status.services {
         text += &line("Service", format_args!("{}: {}{}", service.name, service.state, if service.ready { ", ready" } else { "" }));
+    }
+    let ids: Vec<&String> = status.container.iter().map(|container| &container.id).chain(status.services.iter().filter_map(|s| s.id.as_ref())).collect();
+    for (name, unnamed) in facts.unnamed_volumes.iter().filter(|(_, unnamed)| ids.iter().any(|id| unnamed.container.starts_with(id.as_str()))) {
+        let (what, advice) = (unnamed.paths.join(" and "), unnamed.advice());
+        text += &line("Warning", format_args!("{name} keeps {what} in a volume without a name, which goes with the container; {advice}"));
     }
     if let Some(activity) = &status.activity {
         text += &line("Active", format_args!("{} ({} ago), by {}", instant(activity.last), age(context.now, activity.last), activity.by));

@@ -111,6 +111,10 @@ fn recorded(fact: &Fact) -> Told {
         Fact::VolumeLost { name, .. } => warning(EventReason::Healed, format!("volume {name} was removed by somebody; it is made anew, empty")),
         Fact::UpdateFailed(Some((_, message))) => warning(EventReason::Failed, format!("{message}; going back to the old container")),
         Fact::HookFailed { hook, message } if !message.is_empty() => warning(EventReason::Failed, format!("hooks.{hook} {message}")),
+        Fact::UnnamedVolumes { name, found } if !found.paths.is_empty() => {
+            let what = found.paths.join(" and ");
+            warning(EventReason::Created, format!("{name} keeps {what} in a volume without a name, which goes with the container; {}", found.advice()))
+        }
         Fact::Exited(_) => warning(EventReason::BackOff, "its process ended"),
         Fact::Activity { .. }
         | Fact::RunSince(_)
@@ -131,7 +135,9 @@ fn recorded(fact: &Fact) -> Told {
         | Fact::PreviousLog(_)
         | Fact::Pinned(_)
         | Fact::PreviewHash(_)
+        | Fact::LeasesReleased(_)
         | Fact::VolumeMade(_)
+        | Fact::UnnamedVolumes { .. }
         | Fact::Disk { .. }
         | Fact::StateLost(_)
         | Fact::Failures(_) => None,

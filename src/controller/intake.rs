@@ -35,7 +35,7 @@ impl Controller {
                 tombstone: record.tombstone,
                 status,
                 failures: 0,
-                port_failures: 0,
+                port_failures: Vec::new(),
                 not_before: None,
                 stale: false,
                 lowered: None,
@@ -110,7 +110,7 @@ impl Controller {
         let key = item.resource.reference();
         let source = item.origin.source.clone();
         self.store().sources.entry(source.clone()).or_default().seen.insert((key.clone(), item.origin.clone()));
-        if self.is_duplicate(&key, &item) || self.is_being_purged(&key, &item) {
+        if self.is_duplicate(&key, &item).await || self.is_being_purged(&key, &item) {
             return Ok(());
         }
         let recovered = recovered(&self.world(), &key, &item);
@@ -129,7 +129,7 @@ impl Controller {
                 hold: None,
                 status: None,
                 failures: 0,
-                port_failures: 0,
+                port_failures: Vec::new(),
                 not_before: None,
                 stale: false,
                 lowered: None,
@@ -145,7 +145,7 @@ impl Controller {
             entry.not_before = None;
             if admitted.how != AdmittedAs::Known {
                 entry.failures = 0;
-                entry.port_failures = 0;
+                entry.port_failures.clear();
             }
         }
         match admitted.how {
@@ -166,21 +166,26 @@ impl Controller {
     }
 
     /// A second document with the key of a living object waits for the first to go; a document that moved takes its place.
-    fn is_duplicate(&self, key: &ObjectRef, item: &Item) -> bool {
-        let mut store = self.store();
-        let Some(entry) = store.objects.get_mut(key) else { return false };
-        let Some(first) = entry.item.clone().filter(|first| first.origin != item.origin) else { return false };
-        let holder = self.parts.sources.iter().find(|source| source.name() == first.origin.source);
-        if !holder.is_some_and(|source| source.holds(key, &first.origin)) {
-            return false;
+    async fn is_duplicate(&self, key: &ObjectRef, item: &Item) -> bool {
+        let (first, known) = {
+            let mut store = self.store();
+            let Some(entry) = store.objects.get_mut(key) else { return false };
+            let Some(first) = entry.item.clone().filter(|first| first.origin != item.origin) else { return false };
+            let holder = self.parts.sources.iter().find(|source| source.name() == first.origin.source);
+            if !holder.is_some_and(|source| source.holds(key, &first.origin)) {
+                return false;
+            }
+            let before = entry.others.len();
+            entry.others.retain(|other| other.origin != item.origin);
+            let known = entry.others.len() < before;
+            entry.others.push(Arc::new(item.clone()));
+            (first, known)
+        };
+        if !known {
+            tracing::warn!(object = %key, first = %first.origin, second = %item.origin, "two documents have the same kind, namespace and name; the first one counts");
+            let message = format!("{} has the same kind, namespace and name as {}, which came first; rename or remove one", item.origin, first.origin);
+            self.tell(event(self.now(), EventType::Warning, EventReason::SourceInvalid, key, &message)).await;
         }
-        entry.others.retain(|other| other.origin != item.origin);
-        entry.others.push(Arc::new(item.clone()));
-        drop(store);
-        tracing::warn!(object = %key, first = %first.origin, second = %item.origin, "two documents have the same kind, namespace and name; the first one counts");
-        let message = format!("{} has the same kind, namespace and name as {}, which came first; rename or remove one", item.origin, first.origin);
-        let event = event(self.now(), EventType::Warning, EventReason::SourceInvalid, key, &message);
-        drop(self.announcements.send(Announcement::Event(event)));
         self.queue.push(key.clone(), Trigger::Spec);
         true
     }
@@ -202,6 +207,14 @@ impl Controller {
         self.parts.ledger.record(&admission.uid, &facts).await?;
         let message = "the state directory did not know it; identity, leases and hashes come from its labels";
         self.tell(event(now, EventType::Warning, EventReason::StateRecovered, key, message)).await;
+        let adopted: Vec<String> = {
+            let world = self.world();
+            let mine = world.of(key).filter(|container| container.owner.as_ref().is_some_and(|owner| owner.uid == admission.uid));
+            mine.map(|container| format!("{}, which is {}: it goes on as it is", container.name, container.state.as_str())).collect()
+        };
+        for message in adopted {
+            self.tell(event(now, EventType::Normal, EventReason::Adopted, key, &message)).await;
+        }
         Ok(())
     }
 

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::Controller;
 use super::store::{Entry, Lowered, Store};
@@ -19,7 +21,7 @@ use crate::source::Item;
 use crate::state::{Claim, Event, EventReason, EventType, Fact, Facts, Farewell, Grant, LedgerError, Pools, Trigger};
 
 /// How long a port that could not be bound is left alone.
-const QUARANTINE: SignedDuration = SignedDuration::from_mins(10);
+pub(super) const QUARANTINE: Duration = Duration::from_secs(600);
 
 /// The definitions that apply to a namespace.
 struct Definitions {
@@ -254,16 +256,22 @@ impl Controller {
             self.lower_again(&displaced.object);
             self.queue.push(displaced.object.clone(), Trigger::Event);
         }
+        for leased in &granted.leased {
+            if let Grant::Port { name, host } = leased {
+                let message = format!("host port {host} for {name}");
+                let (type_, reason) = (EventType::Normal, EventReason::PortLeased);
+                self.tell(Event { time: self.now(), type_, reason, object: Some(key.clone()), message, count: 1 }).await;
+            }
+        }
         Ok(granted.grants)
     }
 
     /// What is held according to Docker, and what cannot be granted.
     fn pools(&self, key: &ObjectRef, uid: &Uid, claims: &[Claim]) -> (Vec<Grant>, Pools) {
         let settings = &self.parts.settings;
-        let now = self.now();
         let world = self.world();
         let mut store = self.store();
-        store.quarantine.retain(|_, until| *until > now);
+        store.quarantine.retain(|_, until| *until > Instant::now());
         let held = held(&world, key, uid);
         let range = settings.port_range.first..=settings.port_range.last;
         let mut ports_taken: BTreeSet<u16> = store.quarantine.keys().copied().collect();
@@ -311,7 +319,7 @@ impl Controller {
 
     /// Takes ports away that could not be bound; true when others may be had instead.
     pub(super) async fn revoke_ports(&self, key: &ObjectRef, uid: &Uid, desired: &DesiredState, message: &str) -> Result<bool, LedgerError> {
-        let until = self.now() + QUARANTINE;
+        let until = Instant::now() + QUARANTINE;
         let fixed: BTreeSet<u16> = fixed_ports(&self.store());
         let ours: Vec<u16> = desired.main().into_iter().flat_map(|main| &main.ports).map(|port| port.host).filter(|port| !fixed.contains(port)).collect();
         let blamed: Vec<u16> = ours

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::effects::{Grant, ObjectEffects};
+use super::intent::QUARANTINE;
 use super::store::Entry;
 use super::{Announcement, Controller, history};
 use crate::desired::{DesiredState, Intent};
@@ -21,7 +23,7 @@ use crate::status::project::{self, Projection};
 /// Rounds of plan and execution in one turn; what is not settled then gets another turn.
 const ROUNDS: usize = 12;
 /// How long an engine may be away before statuses say so.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a turn ended.
 enum Turn {
@@ -55,7 +57,7 @@ impl Controller {
             if let Some(entry) = &mut entry {
                 entry.settled = matches!(turn, Turn::Settled);
                 entry.failures = failures;
-                entry.not_before = pause.map(|pause| self.now() + pause);
+                entry.not_before = pause.map(|pause| Instant::now() + pause);
                 entry.stale |= failed;
             }
             pause
@@ -70,8 +72,7 @@ impl Controller {
     /// After a failure, what the engine tells waits until it is tried again: the failure itself may have made it tell that.
     fn is_cooling(&self, key: &ObjectRef, trigger: Trigger) -> bool {
         let until_then = self.store().objects.get(key).and_then(|entry| entry.not_before).filter(|_| trigger == Trigger::Event);
-        let now = self.now();
-        let left = until_then.filter(|then| *then > now).map(|then| until(now, then));
+        let left = until_then.map(|then| then.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
         if let Some(left) = left {
             self.queue.push_after(key.clone(), left);
         }
@@ -86,12 +87,12 @@ impl Controller {
     /// While the engine is away nothing is planned; after a while statuses say that nothing is known.
     async fn engine_is_away(&self, key: &ObjectRef) -> bool {
         let Some((since, why)) = self.store().engine_lost.clone() else { return false };
-        let now = self.now();
-        if now.duration_since(since) < PATIENCE {
-            let left = std::time::Duration::try_from(since + PATIENCE - now).unwrap_or(Duration::from_secs(1));
+        let left = PATIENCE.saturating_sub(since.elapsed());
+        if !left.is_zero() {
             self.queue.push_after(key.clone(), left);
             return true;
         }
+        let now = self.now();
         let entry = self.store().objects.get(key).cloned();
         if let Some((entry, before)) = entry.and_then(|e| e.status.clone().map(|status| (e, status))) {
             let message = format!("the engine does not answer: {why}; start it, or see `dockmaster doctor`");
@@ -151,10 +152,10 @@ impl Controller {
                 self.report(key, &entry, &intent, &facts, &failed(plan, &explained(error))).await;
                 return Ok(Turn::Failed);
             }
-            if entry.port_failures > 0
+            if !entry.port_failures.is_empty()
                 && let Some(entry) = self.store().objects.get_mut(key)
             {
-                entry.port_failures = 0;
+                entry.port_failures.clear();
             }
             // Only what changed Docker needs another look; a fact or a task begun does not.
             look = plan.nodes.iter().any(|node| !matches!(node.operation, Operation::Record(_) | Operation::Begin(..) | Operation::Forget(_)));
@@ -175,7 +176,10 @@ impl Controller {
         // Held until the turn is taken, so that no two take the same.
         let mut world = self.world();
         world.tasks = tasks;
-        let standing = Standing { over_quota, inherited_turn: self.store().has_turn(key) };
+        let standing = {
+            let store = self.store();
+            Standing { over_quota, inherited_turn: store.has_turn(key), source: store.source_of(intent) }
+        };
         let input = PlanInput { object: key, intent, world: &world, facts, standing: &standing, now, capabilities: &capabilities };
         let plan = planner::plan(&input);
         let checked = check::check(&input, &plan);
@@ -262,14 +266,17 @@ impl Controller {
         waiting.into_iter().for_each(|waiter| self.queue.push(waiter, Trigger::Event));
     }
 
-    /// A port that could not be bound is left alone and another is leased, three times at most; a fixed one is a conflict.
+    /// A port that could not be bound is left alone and another is leased, three times at most for as long as such ports are left alone; a
+    /// fixed one is a conflict.
     async fn other_port(&self, key: &ObjectRef, entry: &Entry, intent: &Intent, error: &Error) -> Result<bool, LedgerError> {
         let (Error::Rejected { reason: Refusal::PortTaken, message }, Intent::Present(desired)) = (error, intent) else { return Ok(false) };
-        if entry.port_failures >= 3 || !self.revoke_ports(key, &entry.admission.uid, desired, message).await? {
+        let recent = entry.port_failures.iter().filter(|at| at.elapsed() < QUARANTINE).count();
+        if recent >= 3 || !self.revoke_ports(key, &entry.admission.uid, desired, message).await? {
             return Ok(false);
         }
         if let Some(entry) = self.store().objects.get_mut(key) {
-            entry.port_failures += 1;
+            entry.port_failures.retain(|at| at.elapsed() < QUARANTINE);
+            entry.port_failures.push(Instant::now());
         }
         Ok(true)
     }

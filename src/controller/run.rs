@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Controller;
@@ -214,11 +215,10 @@ impl Controller {
     }
 
     fn lost(&self, why: &str) {
-        let now = self.now();
         let first = {
             let mut store = self.store();
             let first = store.engine_lost.is_none();
-            store.engine_lost.get_or_insert((now, why.to_owned()));
+            store.engine_lost.get_or_insert((Instant::now(), why.to_owned()));
             first
         };
         if first {
@@ -305,12 +305,12 @@ impl Controller {
     /// Waits until nothing is under way any more, for a run with an end.
     pub async fn settled(&self, limit: Duration) -> OnceOutcome {
         let mut changes = self.subscribe();
-        let deadline = tokio::time::Instant::now() + limit;
+        let deadline = Instant::now() + limit;
         loop {
             if self.is_quiet() {
                 return self.outcome();
             }
-            let tick = tokio::time::Instant::now() + Duration::from_millis(100);
+            let tick = Instant::now() + Duration::from_millis(100);
             tokio::select! { biased;
                 () = tokio::time::sleep_until(deadline) => return self.outcome(),
                 _ = changes.recv() => {}

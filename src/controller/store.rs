@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::desired::Intent;
 use crate::observed::{TaskKey, World};
-use crate::planner::WaitKey;
+use crate::planner::{SourceStanding, WaitKey};
 use crate::resource::status::Phase;
 use crate::resource::workspace::DeclaredState;
 use crate::resource::{Condition, Kind, ObjectRef, Origin, Resource, Status, TenantSpec, WorkspaceTypeSpec};
@@ -30,11 +30,11 @@ pub struct Store {
     /// For whom a task works.
     pub task_owners: BTreeMap<TaskKey, BTreeSet<ObjectRef>>,
     /// Ports that could not be bound, and until when they are left alone.
-    pub quarantine: BTreeMap<u16, Timestamp>,
+    pub quarantine: BTreeMap<u16, Instant>,
     /// Objects that are being replaced: an inherited change waits while there are two.
     pub turns: BTreeSet<ObjectRef>,
     /// Since when the engine does not answer.
-    pub engine_lost: Option<(Timestamp, String)>,
+    pub engine_lost: Option<(Instant, String)>,
     /// Another engine answers than before: why nothing is changed.
     pub engine_changed: Option<String>,
     /// Counts the changes of types, tenants and capabilities, on which every object may depend.
@@ -58,10 +58,10 @@ pub struct Entry {
     pub status: Option<Status>,
     /// Failures in a row.
     pub failures: u32,
-    /// Ports that could not be bound, in a row.
-    pub port_failures: u32,
+    /// When ports could not be bound, in a row.
+    pub port_failures: Vec<Instant>,
     /// After a failure: what happens in the engine, such as what the failure itself did there, does not make it due before.
-    pub not_before: Option<Timestamp>,
+    pub not_before: Option<Instant>,
     /// Whether the last plan had nothing left to do.
     pub settled: bool,
     /// Whether something of it has changed in the engine, or may have, since it was last looked at.
@@ -140,6 +140,18 @@ impl Store {
     /// Whether an inherited change may replace an object now.
     pub fn has_turn(&self, key: &ObjectRef) -> bool {
         self.turns.contains(key) || self.turns.len() < AT_ONCE
+    }
+
+    /// How the workspace stands that this object copies.
+    pub fn source_of(&self, intent: &Intent) -> SourceStanding {
+        let Intent::Present(desired) = intent else { return SourceStanding::Declared };
+        let Some(copy) = desired.preview.as_ref().and_then(|preview| preview.copy.as_ref()) else { return SourceStanding::Declared };
+        let entry = self.objects.get(&copy.source).filter(|entry| entry.admission.uid == copy.source_uid);
+        match entry.and_then(|entry| entry.item.as_ref()) {
+            Some(item) if item.resource.metadata().is_suspended() => SourceStanding::Suspended,
+            Some(_) => SourceStanding::Declared,
+            None => SourceStanding::Gone,
+        }
     }
 
     /// Who waits for that.

@@ -257,6 +257,8 @@ pub enum TaskKey {
     Probe(ContainerId),
     /// A measurement of the disk that an object uses, by its main container.
     Disk(ContainerId),
+    /// A measurement of the memory that a container uses.
+    Memory(ContainerId),
 }
 
 /// How a task is.
@@ -310,6 +312,8 @@ pub enum TaskResult {
     Tail(String),
     /// Bytes of disk.
     Disk(u64),
+    /// Bytes of memory.
+    Memory(u64),
 }
 
 /// Everything seen of one engine.

@@ -4,17 +4,20 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::builder::{Builder, target};
 use super::readiness::{self, Readiness};
-use super::{Action, Cause, Operation, WaitKey, image, last_lines, network, replace};
+use super::{Action, Cause, Operation, Task, WaitKey, clock, image, last_lines, network, replace};
 use crate::desired::{ContainerSpec, Limits, MountSource, Role};
-use crate::observed::{Container, Details, Identity, Slot, State, TaskKey};
+use crate::observed::{Container, Details, Identity, Slot, State, TaskKey, TaskResult, TaskState};
 use crate::resource::workspace::{PullPolicy, RestartPolicy, UpdateWhen};
 use crate::resource::{ConditionType, Reason};
-use crate::state::Fact;
+use crate::state::{Fact, UnnamedVolumes};
 
 /// Restarts by the engine that make a crash loop.
 const LOOP: u64 = 3;
 /// How long the engine lets a process run before it takes it for one that works; so do we.
 const PROOF: SignedDuration = SignedDuration::from_secs(10);
+
+/// How long a measurement of memory in use is believed.
+const FRESH: SignedDuration = SignedDuration::from_mins(5);
 
 /// How one container stands after planning.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,7 +118,12 @@ fn keep(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owner:
         let operation = Operation::Rename { target: target(container, owner), to: want.name.clone() };
         b.push(operation, Action::Update, Cause::new("name", &container.name, &want.name), Vec::new());
     }
-    let difference = difference(b, want, container, owner);
+    unnamed_volumes(b, want, container);
+    let lowering = lowering(b, want, container);
+    let difference = difference(b, want, container, owner).or(match &lowering {
+        Lowering::Replace(cause) => Some(vec![cause.clone()]),
+        Lowering::None | Lowering::Unknown => None,
+    });
     if let Some(causes) = difference {
         let cause = causes.first().cloned().unwrap_or_else(|| Cause::new("spec", "unknown", "changed"));
         b.changes.extend(causes.iter().cloned());
@@ -134,6 +142,10 @@ fn keep(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owner:
                 container.name
             );
             b.report(ConditionType::ImageOutdated, message);
+        }
+        if lowering == Lowering::Unknown {
+            measure(b, container);
+            return Progress::Working(Reason::Progressing, format!("how much memory {} uses is being measured", container.name), None);
         }
         limits(b, want, container, owner);
         network::attach(b, container, owner, want);
@@ -176,6 +188,61 @@ fn removed_limits(want: &ContainerSpec, details: &Details) -> Option<Vec<Cause>>
         causes.push(Cause::new("resources.cpu", crate::resource::Cpu(details.nano_cpus).to_string(), "unlimited"));
     }
     (!causes.is_empty()).then_some(causes)
+}
+
+/// What less memory than before means for a container that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Lowering {
+    /// It is not lowered, or can be in place.
+    None,
+    /// So much is in use that its process might be killed: another container takes its place.
+    Replace(Cause),
+    /// How much is in use is not known.
+    Unknown,
+}
+
+/// Memory is taken away in place only where a quarter more than what is in use is left.
+fn lowering(b: &Builder<'_>, want: &ContainerSpec, container: &Container) -> Lowering {
+    let Some((memory, details)) = want.limits.memory.zip(container.details.as_ref()) else { return Lowering::None };
+    let lowered = details.memory == 0 || memory.0 < details.memory;
+    if !lowered || !container.is_active() {
+        return Lowering::None;
+    }
+    let enough = |used: u64| memory.0 >= used.saturating_add(used / 4);
+    match b.task(&TaskKey::Memory(container.id.clone())) {
+        Some(TaskState::Done { at, result: TaskResult::Memory(used) }) if b.input.now < *at + FRESH && enough(*used) => Lowering::None,
+        Some(TaskState::Done { at, .. }) if b.input.now >= *at + FRESH => Lowering::Unknown,
+        // What cannot be measured is not risked.
+        Some(TaskState::Done { .. } | TaskState::Failed { .. }) => {
+            let old = if details.memory == 0 { "unlimited".to_owned() } else { crate::resource::Bytes(details.memory).to_string() };
+            Lowering::Replace(Cause::new("resources.memory", old, memory.to_string()))
+        }
+        Some(TaskState::Running { .. }) | None => Lowering::Unknown,
+    }
+}
+
+/// Asks how much memory is in use, and waits for the answer.
+fn measure(b: &mut Builder<'_>, container: &Container) {
+    let key = TaskKey::Memory(container.id.clone());
+    if !matches!(b.task(&key), Some(TaskState::Running { .. })) {
+        b.push(Operation::Begin(key.clone(), Task::Memory), Action::Wait, Cause::new("resources.memory", "in use", "measured"), Vec::new());
+    }
+    b.wait(WaitKey::Task(key), None, format!("the memory that {} uses to be measured", container.name));
+}
+
+/// Remembers, once for each container, what its image puts into volumes that have no name.
+fn unnamed_volumes(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container) {
+    // A preview keeps nothing.
+    let Some(details) = container.details.as_ref().filter(|_| b.desired.preview.is_none()) else { return };
+    let mut paths: Vec<String> = details.anonymous_volumes.values().cloned().collect();
+    paths.sort();
+    let known = b.input.facts.unnamed_volumes.get(&want.name);
+    if known.map_or(paths.is_empty(), |known| known.container == container.id.0) {
+        return;
+    }
+    let cause = Cause::new("volumes", "declared by the image", paths.join(", "));
+    let found = UnnamedVolumes { container: container.id.0.clone(), service: want.service.clone(), paths };
+    b.push(Operation::Record(Fact::UnnamedVolumes { name: want.name.clone(), found }), Action::None, cause, Vec::new());
 }
 
 /// Field by field what differs from what was applied; where that is not known, from what an inspect tells.
@@ -245,6 +312,10 @@ fn limits(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owne
     b.changes.extend(causes);
     let operation = Operation::Update { target: target(container, owner), limits: want.limits.clone() };
     let updated = b.push(operation, Action::Update, cause.clone(), Vec::new());
+    let measured = TaskKey::Memory(container.id.clone());
+    if b.task(&measured).is_some() {
+        b.push(Operation::Forget(measured), Action::None, cause.clone(), vec![updated]);
+    }
     record_applied(b, want, &cause, vec![updated]);
 }
 
@@ -299,7 +370,7 @@ fn restarted(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container) -
     if want.role == Role::Main {
         last_lines::keep_of_restart(b, container);
     }
-    let proven = details.started.filter(|_| container.state != State::Restarting).map(|at| at + PROOF);
+    let proven = details.started.filter(|_| container.state != State::Restarting).map(|at| clock::end_of(at, PROOF, b.input.now));
     if proven.is_some_and(|proven| b.input.now >= proven) {
         return None;
     }
@@ -351,7 +422,9 @@ fn exited(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owne
         return Progress::Working(Reason::Copying, format!("{} is stopped while a preview copies its volumes", container.name), None);
     }
     let finished = container.details.as_ref().and_then(|d| d.finished);
-    let wished_since = b.input.facts.run_since.into_iter().chain(b.input.facts.start_asked).chain(b.input.facts.restart_asked).max();
+    let (facts, now) = (b.input.facts, b.input.now);
+    let wishes = facts.run_since.into_iter().chain(facts.start_asked).chain(facts.restart_asked);
+    let wished_since = wishes.filter(|wish| clock::is_of_this_clock(*wish, now)).max();
     // While a restart is asked for, its end is a part of that.
     let restarts = want.role == Role::Main && super::workload::restart_pending(b);
     let after_wish = !restarts && finished.is_some_and(|at| wished_since.is_none_or(|wish| at >= wish));
@@ -363,10 +436,15 @@ fn exited(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owne
         }
         RestartPolicy::No | RestartPolicy::OnFailure | RestartPolicy::UnlessStopped => {}
     }
-    let mut exits = b.input.facts.exits.clone();
+    let mut exits = facts.exits.clone();
     // An end before the wish to run was wished for too.
     let cause = Cause::new("state", if after_wish { format!("exited ({code})") } else { "stopped".to_owned() }, "running");
     let mut gate = gate.to_vec();
+    let mut forgotten = Vec::new();
+    if exits.last().is_some_and(|last| !clock::is_of_this_clock(*last, now)) {
+        exits.clear();
+        forgotten.push(b.push(Operation::Record(Fact::ExitsForgotten), Action::None, Cause::new("clock", "as before", "set back"), Vec::new()));
+    }
     if let Some(at) = finished.filter(|at| after_wish && exits.last().is_none_or(|last| last < at)) {
         if want.role == Role::Main {
             let Some(kept) = last_lines::keep(b, container) else {
@@ -375,7 +453,7 @@ fn exited(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owne
             gate.extend(kept);
         }
         exits.push(at);
-        gate.push(b.push(Operation::Record(Fact::Exited(at)), Action::None, cause.clone(), Vec::new()));
+        gate.push(b.push(Operation::Record(Fact::Exited(at)), Action::None, cause.clone(), forgotten));
     }
     if let Some(until) = crash_backoff(&exits) {
         let oom = container.details.as_ref().is_some_and(|d| d.oom_killed);
@@ -402,7 +480,7 @@ fn forget_exits(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container
     if b.input.facts.exits.is_empty() || want.role != Role::Main {
         return;
     }
-    let stable = started + SignedDuration::from_mins(1);
+    let stable = clock::end_of(started, SignedDuration::from_mins(1), b.input.now);
     if b.input.now >= stable {
         b.push(Operation::Record(Fact::ExitsForgotten), Action::None, Cause::new("exits", "some", "none"), Vec::new());
     } else {

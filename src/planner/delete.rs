@@ -10,7 +10,7 @@ use crate::observed::{Container, Identity, Slot, State, TaskKey};
 use crate::resource::quantity::Duration;
 use crate::resource::status::{Next, NextAction, Phase};
 use crate::resource::{Reason, Truth};
-use crate::state::{Consent, Tombstone};
+use crate::state::{Consent, Fact, Tombstone};
 
 /// Plans the end of an object.
 pub fn plan(input: &PlanInput<'_>, tombstone: &Tombstone) -> Plan {
@@ -41,8 +41,11 @@ pub fn plan(input: &PlanInput<'_>, tombstone: &Tombstone) -> Plan {
         let operation = Operation::RemoveNetwork { id: network.id.clone(), name: network.name.clone() };
         cleared.push(push(&mut plan, operation, Action::Delete, &cause, removed.clone()));
     }
-    if !cleared.is_empty() {
-        push(&mut plan, Operation::ReleaseLeases, Action::None, &cause, cleared);
+    // Remembered, so that a crash in between does not keep them: what still goes holds its port.
+    let released = input.facts.leases_released == Some(tombstone.at);
+    if !cleared.is_empty() || (!released && plan.waiting.is_empty()) {
+        let given_back = push(&mut plan, Operation::ReleaseLeases, Action::None, &cause, cleared);
+        push(&mut plan, Operation::Record(Fact::LeasesReleased(tombstone.at)), Action::None, &cause, vec![given_back]);
         plan.verdict.reconciling = true;
         return plan;
     }

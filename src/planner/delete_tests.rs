@@ -25,6 +25,35 @@ fn a_deletion_runs_the_hook_before_it_stops_anything() {
     assert!(m.states().is_empty());
 }
 
+/// After every number of operations the operator is gone: the next one ends the deletion, and gives back what is still held.
+#[test]
+fn a_deletion_that_is_interrupted_at_any_step_gives_its_leases_back() {
+    let start = || {
+        let mut m = model();
+        m.settle(&intent(web("web:1"), 1));
+        let farewell = Farewell { pre_stop: Some(vec!["save".to_owned()]), ..Farewell::default() };
+        let until = m.now + SignedDuration::from_hours(168);
+        let stone = Tombstone { uid: uid(), at: m.now, until, consent: Consent::None, purge: false, farewell };
+        (m, Intent::Absent(stone))
+    };
+    for rounds in 0..5 {
+        for crash in 0..8 {
+            let (mut m, gone) = start();
+            for round in 0..=rounds {
+                let plan = m.plan(&gone);
+                m.apply(&plan, if round == rounds { crash } else { usize::MAX });
+                m.finish_tasks();
+            }
+            m.world.tasks.clear();
+            m.settle(&gone);
+            assert!(m.states().is_empty(), "{:?}", m.log);
+            let (last, released) = (|what: &str| m.log.iter().rposition(|line| line.starts_with(what)), "release-leases");
+            assert!(last(released) > last("remove "), "round {rounds}, after {crash}: {:?}", m.log);
+            assert!(m.plan(&gone).is_empty(), "and then nothing is left to do");
+        }
+    }
+}
+
 #[test]
 fn a_preview_that_is_deleted_while_it_keeps_its_source_still_thaws_it() {
     let (mut m, want) = (model(), intent(web("web:1"), 1));

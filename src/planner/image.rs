@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 
 use super::builder::Builder;
-use super::{Action, Cause, Operation, Task, WaitKey};
+use super::{Action, Cause, Operation, Task, WaitKey, clock};
 use crate::desired::{ContainerSpec, ImageWant};
 use crate::observed::{Container, TaskKey, TaskState};
 use crate::resource::ConditionType;
@@ -71,6 +71,7 @@ pub fn restart_takes_another(b: &Builder<'_>, want: &ContainerSpec, container: &
 fn is_fetched_for_restart(b: &Builder<'_>, reference: &str, container: &Container) -> bool {
     let started = container.details.as_ref().and_then(|details| details.started);
     let since = b.input.facts.restart_asked.or(started);
+    let since = since.filter(|since| clock::is_of_this_clock(*since, b.input.now));
     matches!(b.task(&TaskKey::Pull(reference.to_owned())), Some(TaskState::Done { at, .. }) if since.is_none_or(|since| *at >= since))
 }
 

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::builder::Builder;
-use super::{Action, Cause, Operation, Plan, PlanInput, PlanNode, Task, WaitKey, Waiting};
+use super::{Action, Cause, Operation, Plan, PlanInput, PlanNode, Task, WaitKey, Waiting, clock};
 use crate::observed::{Container, TaskKey, TaskResult, TaskState};
 use crate::state::Fact;
 
@@ -76,7 +76,8 @@ fn step(input: &PlanInput<'_>, container: &Container, end: Option<Timestamp>, un
     }
     let key = TaskKey::Tail(container.id.clone());
     let node = |operation, action| PlanNode { operation, action, cause: Cause::new("log", "unread", "remembered"), depends_on: Vec::new() };
-    let fresh = |at: &Timestamp| *at >= end.unwrap_or(input.now - FRESH);
+    let since = end.filter(|end| clock::is_of_this_clock(*end, input.now)).unwrap_or(input.now - FRESH);
+    let fresh = |at: &Timestamp| *at >= since;
     match input.world.tasks.get(&key) {
         Some(TaskState::Running { .. }) => Step::Running,
         Some(TaskState::Done { at, result: TaskResult::Tail(text) }) if fresh(at) => {

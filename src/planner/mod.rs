@@ -5,7 +5,10 @@
 
 pub mod builder;
 pub mod check;
+pub mod clock;
 pub mod container;
+#[cfg(test)]
+mod container_tests;
 pub mod delete;
 #[cfg(test)]
 mod delete_tests;
@@ -20,6 +23,8 @@ pub(crate) mod model;
 pub mod network;
 pub mod operation;
 pub mod preview;
+#[cfg(test)]
+mod preview_tests;
 pub mod print;
 pub mod readiness;
 pub mod replace;
@@ -65,6 +70,20 @@ pub struct Standing {
     pub over_quota: Option<String>,
     /// Whether an inherited change may replace it now (at most two at a time).
     pub inherited_turn: bool,
+    /// How the workspace stands that a preview copies.
+    pub source: SourceStanding,
+}
+
+/// How the workspace stands that a preview copies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceStanding {
+    /// It is declared.
+    #[default]
+    Declared,
+    /// It is declared, and nothing may be done to it.
+    Suspended,
+    /// It is not declared any more, or another one has its name.
+    Gone,
 }
 
 /// What the engine can do, as data.

@@ -21,6 +21,8 @@ pub struct Model {
     pub now: Timestamp,
     pub standing: Standing,
     pub capabilities: Capabilities,
+    /// What every container uses.
+    pub memory_used: u64,
     /// Containers made so far, for ids.
     made: usize,
     /// Every operation applied, by name and target.
@@ -36,8 +38,9 @@ impl Model {
             world,
             facts: Facts::default(),
             now: "2026-03-02T10:00:00Z".parse().unwrap(),
-            standing: Standing { over_quota: None, inherited_turn: true },
+            standing: Standing { inherited_turn: true, ..Standing::default() },
             capabilities,
+            memory_used: 100 << 20,
             made: 0,
             log: Vec::new(),
         }
@@ -123,6 +126,7 @@ impl Model {
                     TaskKey::Sample(_) => TaskResult::Sample { sent: 0, execs: Vec::new() },
                     TaskKey::Tail(id) => TaskResult::Tail(format!("last words of {}\n", self.world.containers.get(id).map_or("nobody", |c| c.name.as_str()))),
                     TaskKey::Disk(_) => TaskResult::Disk(1 << 20),
+                    TaskKey::Memory(_) => TaskResult::Memory(self.memory_used),
                     TaskKey::Helper | TaskKey::Hook(..) | TaskKey::IdleCheck(_) | TaskKey::IdleWarn(_) | TaskKey::Probe(_) => {
                         TaskResult::Exit { code: 0, output: String::new() }
                     }
@@ -132,6 +136,19 @@ impl Model {
             }
         }
         finished
+    }
+
+    /// Ends every helper that runs, with success.
+    pub fn finish_helpers(&mut self) {
+        let is_helper = |c: &&Container| c.is_active() && c.owner.as_ref().is_some_and(|owner| owner.role == crate::desired::Role::Helper);
+        let helpers: Vec<String> = self.world.containers.values().filter(is_helper).map(|c| c.name.clone()).collect();
+        let now = self.now;
+        for name in helpers {
+            self.meddle(&name, |c| {
+                c.state = State::Exited { code: 0 };
+                c.details.as_mut().unwrap().finished = Some(now);
+            });
+        }
     }
 
     /// Changes a container behind the operator's back.
@@ -148,10 +165,10 @@ impl Model {
     }
 
     fn at_most_one_runs(&self) {
-        let mut active: BTreeMap<(Option<String>, crate::desired::Role), usize> = BTreeMap::new();
+        let mut active: BTreeMap<(ObjectRef, Option<String>, crate::desired::Role), usize> = BTreeMap::new();
         for container in self.world.containers.values().filter(|c| c.is_active()) {
             let owner = container.owner.as_ref().unwrap();
-            *active.entry((owner.service.clone(), owner.role)).or_default() += 1;
+            *active.entry((owner.object.clone(), owner.service.clone(), owner.role)).or_default() += 1;
         }
         assert!(active.values().all(|count| *count <= 1), "two run: {:?}", self.states());
     }

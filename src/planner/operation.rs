@@ -170,6 +170,8 @@ pub enum Task {
         /// The volumes by name.
         volumes: Vec<String>,
     },
+    /// Measure the memory that the container uses.
+    Memory,
     /// Read the last lines of the log.
     Tail {
         /// How many.
@@ -269,6 +271,7 @@ impl Operation {
                 TaskKey::Tail(_) => "read-log",
                 TaskKey::Probe(_) => "probe",
                 TaskKey::Disk(_) => "measure-disk",
+                TaskKey::Memory(_) => "measure-memory",
             },
             Operation::Forget(_) => "forget",
             Operation::Record(_) => "record",
@@ -290,9 +293,8 @@ impl Operation {
                 TaskKey::Pull(reference) => reference.clone(),
                 TaskKey::Helper => "dockmaster/helper".to_owned(),
                 TaskKey::Hook(id, hook) => format!("{} {hook}", id.short()),
-                TaskKey::IdleCheck(id) | TaskKey::IdleWarn(id) | TaskKey::Sample(id) | TaskKey::Tail(id) | TaskKey::Probe(id) | TaskKey::Disk(id) => {
-                    id.short().to_owned()
-                }
+                TaskKey::IdleCheck(id) | TaskKey::IdleWarn(id) | TaskKey::Sample(id) | TaskKey::Tail(id) => id.short().to_owned(),
+                TaskKey::Probe(id) | TaskKey::Disk(id) | TaskKey::Memory(id) => id.short().to_owned(),
             },
             Operation::Record(fact) => fact.name().to_owned(),
             Operation::ReleaseLeases => "ports and subnets".to_owned(),
@@ -326,7 +328,7 @@ impl Operation {
     pub fn is_mutating(&self) -> bool {
         match self {
             // A probe is the engine's own health test, run sooner.
-            Operation::Begin(TaskKey::Sample(_) | TaskKey::Tail(_) | TaskKey::Disk(_) | TaskKey::Probe(_), _)
+            Operation::Begin(TaskKey::Sample(_) | TaskKey::Tail(_) | TaskKey::Disk(_) | TaskKey::Memory(_) | TaskKey::Probe(_), _)
             | Operation::Forget(_)
             | Operation::Record(_)
             | Operation::ReleaseLeases

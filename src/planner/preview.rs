@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::builder::{Builder, target};
-use super::{Action, Cause, Operation, Plan, PlanInput, Target, Verdict, WaitKey, hooks, image, network, volume, workload};
+use super::{Action, Cause, Operation, Plan, PlanInput, SourceStanding, Target, Verdict, WaitKey, clock, hooks, image, network, volume, workload};
 use crate::desired::{CopyWant, DesiredState, HookPoint, ImageWant, PreviewWant, Role, naming};
 use crate::observed::{Container, ContainerId, HealthState, Identity, Slot, State, TaskKey, TaskResult, TaskState};
 use crate::resource::preview::CopyMode;
@@ -55,8 +55,21 @@ fn copying(mut b: Builder<'_>, copy: &CopyWant) -> Plan {
         return workload::impossible(b, first.0, &first.1);
     }
     let helpers: BTreeMap<Slot, (&Container, &Identity)> = b.ours().filter(|(_, o)| o.role == Role::Helper).map(|(c, o)| (o.slot, (c, o))).collect();
-    let failed = match helpers.get(&Slot::Copy) {
-        None if !has_begun(input, copy) => {
+    let (live, delta) = (helpers.get(&Slot::Copy).copied(), helpers.get(&Slot::Delta).copied());
+    let is_gone = input.standing.source == SourceStanding::Gone;
+    if is_gone && live.is_none() && !are_there(input, copy) {
+        return lost(b, copy);
+    }
+    if input.standing.source == SourceStanding::Suspended && must_wait(input, copy, live, delta) {
+        return rest(b, copy, delta);
+    }
+    let failed = match live {
+        None if is_gone && !sources(input, copy).is_empty() => {
+            b.wait(WaitKey::Object(copy.source.clone()), None, format!("{} to be taken down", copy.source.short()));
+            None
+        }
+        // What is left of one that was deleted is at rest.
+        None if !is_gone && !has_begun(input, copy) => {
             let why = format!("{} to run, or to have run", copy.source.short());
             b.wait(WaitKey::Object(copy.source.clone()), None, why);
             None
@@ -70,7 +83,7 @@ fn copying(mut b: Builder<'_>, copy: &CopyWant) -> Plan {
                 b.push(Operation::Start(target(container, owner)), Action::Create, Cause::new("copy", "made", "running"), Vec::new());
                 None
             }
-            State::Exited { code: 0 } => last_pass(&mut b, copy, (container, owner), helpers.get(&Slot::Delta).copied()),
+            State::Exited { code: 0 } => last_pass(&mut b, copy, (container, owner), delta),
             State::Exited { code } => Some(format!("the copy of the volumes ended with exit code {code}")),
             State::Running(_) | State::Paused | State::Restarting | State::Removing | State::Dead => {
                 b.wait(WaitKey::Container(container.id.clone()), None, "the volumes to be copied");
@@ -100,6 +113,48 @@ fn copying(mut b: Builder<'_>, copy: &CopyWant) -> Plan {
             b.finish(verdict)
         }
     }
+}
+
+/// The workspace was deleted, and what was to be copied is gone too.
+fn lost(mut b: Builder<'_>, copy: &CopyWant) -> Plan {
+    b.nodes.clear();
+    let source = copy.source.short();
+    let message = format!("{source} was deleted before its volumes were copied; bring it back with `dockmaster undelete {source}`, or delete this preview");
+    b.report(ConditionType::CopyFailed, message.clone());
+    b.wait(WaitKey::Object(copy.source.clone()), None, format!("{source} to come back"));
+    let mut verdict = Verdict::new(Phase::Error, Truth::False, Reason::CopyFailed, message);
+    verdict.stalled = true;
+    b.finish(verdict)
+}
+
+/// Whether a suspended workspace keeps the copy from going on: it would be paused or stopped for it, or has not run yet.
+fn must_wait(input: &PlanInput<'_>, copy: &CopyWant, live: Option<(&Container, &Identity)>, delta: Option<(&Container, &Identity)>) -> bool {
+    let is_active = sources(input, copy).iter().any(|(container, _)| container.is_active());
+    let state = |helper: Option<(&Container, &Identity)>| helper.map(|(container, _)| container.state);
+    match (state(live), state(delta)) {
+        (None, _) => !has_begun(input, copy) || (is_active && copy.mode != CopyMode::Live),
+        (Some(State::Exited { code: 0 }), None | Some(State::Created)) => is_active && copy.mode != CopyMode::Live,
+        (Some(_), _) => false,
+    }
+}
+
+/// Waits for a suspended workspace. What was paused for a pass that has not begun is thawed.
+fn rest(mut b: Builder<'_>, copy: &CopyWant, delta: Option<(&Container, &Identity)>) -> Plan {
+    if let Some((container, owner)) = delta {
+        let cause = Cause::new("copy", "prepared", "its workspace is suspended");
+        let paused: Vec<_> = sources(b.input, copy).into_iter().filter(|(source, _)| source.state == State::Paused).collect();
+        let thawed = thaw(&mut b, &paused, &cause);
+        b.push(Operation::Remove(target(container, owner)), Action::Delete, cause, thawed);
+    }
+    let source = copy.source.short();
+    let message =
+        format!("{source} is suspended, and is not touched for a copy; `dockmaster resume {source}` lets it go on, `copyMode: Live` copies without a pause");
+    b.report(ConditionType::WaitingOn, message.clone());
+    b.wait(WaitKey::Object(copy.source.clone()), None, format!("{source} to be resumed"));
+    let mut verdict = Verdict::new(Phase::Creating, Truth::False, Reason::WaitingOn, message);
+    verdict.stalled = b.nodes.is_empty();
+    verdict.reconciling = !verdict.stalled;
+    b.finish(verdict)
 }
 
 /// Makes the helper of one pass, after the volumes that it fills.
@@ -133,7 +188,7 @@ fn last_pass(b: &mut Builder<'_>, copy: &CopyWant, live: (&Container, &Identity)
     };
     match container.state {
         // Begun before a crash: the source is not kept still for what begins only now.
-        State::Created if b.input.now.duration_since(container.created) > STILL => {
+        State::Created if b.input.now >= clock::end_of(container.created, STILL, b.input.now) => {
             let thawed = thaw(b, &paused, &cause);
             b.push(Operation::Remove(target(container, owner)), Action::Delete, cause, thawed);
             None
@@ -144,7 +199,7 @@ fn last_pass(b: &mut Builder<'_>, copy: &CopyWant, live: (&Container, &Identity)
             None
         }
         State::Running(_) => {
-            let limit = container.details.as_ref().and_then(|d| d.started).unwrap_or(b.input.now) + STILL;
+            let limit = clock::end_of(container.details.as_ref().and_then(|d| d.started).unwrap_or(b.input.now), STILL, b.input.now);
             if b.input.now < limit {
                 b.wait(WaitKey::Container(container.id.clone()), Some(limit), "the last part of the volumes to be copied");
             } else {
@@ -222,7 +277,6 @@ fn sources<'a>(input: &PlanInput<'a>, copy: &'a CopyWant) -> Vec<(&'a Container,
 
 /// Whether the source has what can be copied: its volumes, and a main container that is past its start.
 fn has_begun(input: &PlanInput<'_>, copy: &CopyWant) -> bool {
-    let is_there = |name: &String| input.world.volumes.get(name).and_then(|v| v.owner.as_ref()).is_some_and(|o| o.uid.as_ref() == Some(&copy.source_uid));
     let task = |key: TaskKey| input.world.tasks.get(&key);
     // What the operator tested itself, before the engine does.
     let tested = |id: &ContainerId| matches!(task(TaskKey::Probe(id.clone())), Some(TaskState::Done { result: TaskResult::Exit { code: 0, .. }, .. }));
@@ -237,19 +291,25 @@ fn has_begun(input: &PlanInput<'_>, copy: &CopyWant) -> bool {
         State::Paused | State::Restarting | State::Exited { .. } => true,
     };
     let mains = sources(input, copy).into_iter().filter(|(_, owner)| owner.role == Role::Main);
-    copy.volumes.iter().all(|(from, _)| is_there(from)) && mains.map(|(container, _)| container).any(is_past_start)
+    are_there(input, copy) && mains.map(|(container, _)| container).any(is_past_start)
+}
+
+/// Whether all volumes are there that are to be copied.
+fn are_there(input: &PlanInput<'_>, copy: &CopyWant) -> bool {
+    let is_there = |name: &String| input.world.volumes.get(name).and_then(|v| v.owner.as_ref()).is_some_and(|o| o.uid.as_ref() == Some(&copy.source_uid));
+    copy.volumes.iter().all(|(from, _)| is_there(from))
 }
 
 /// Until when a copy may keep this container still, or could have: twice its limit after it was prepared. `None`: no copy does.
 pub fn copied_until(b: &Builder<'_>, container: &Container) -> Option<Timestamp> {
     let uid = container.owner.as_ref().map(|owner| &owner.uid)?;
-    helpers_of(b.input, uid).map(|helper| helper.created + STILL * 2).max()
+    helpers_of(b.input, uid).map(|helper| clock::end_of(helper.created, STILL * 2, b.input.now)).max()
 }
 
 /// Whether a copy that is under way wants this container to stay stopped.
 pub fn is_held_still(b: &Builder<'_>, container: &Container) -> bool {
     let Some(uid) = container.owner.as_ref().map(|owner| &owner.uid) else { return false };
-    let is_young = |helper: &Container| b.input.now < helper.created + STILL * 2;
+    let is_young = |helper: &Container| b.input.now < clock::end_of(helper.created, STILL * 2, b.input.now);
     helpers_of(b.input, uid).any(|helper| is_young(helper) && matches!(helper.state, State::Created | State::Running(_)))
 }
 

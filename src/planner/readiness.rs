@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::builder::Builder;
-use super::{Action, Cause, Operation, Task, WaitKey};
+use super::{Action, Cause, Operation, Task, WaitKey, clock};
 use crate::desired::ContainerSpec;
 use crate::observed::{Container, HealthState, State, TaskKey, TaskResult, TaskState};
 
@@ -75,7 +75,8 @@ pub fn has_settled(b: &mut Builder<'_>, container: &Container, want: &ContainerS
     if readiness != Readiness::Ready || !untested {
         return readiness;
     }
-    let settled = container.details.as_ref().and_then(|details| details.started).unwrap_or(b.input.now) + SignedDuration::from_secs(2);
+    let started = container.details.as_ref().and_then(|details| details.started).unwrap_or(b.input.now);
+    let settled = clock::end_of(started, SignedDuration::from_secs(2), b.input.now);
     if b.input.now >= settled {
         return Readiness::Ready;
     }

@@ -189,8 +189,10 @@ fn last_words(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container) 
 }
 
 fn forget(b: &mut Builder<'_>, container: &Container, cause: &Cause, removed: usize) {
-    if b.task(&TaskKey::Tail(container.id.clone())).is_some() {
-        b.push(Operation::Forget(TaskKey::Tail(container.id.clone())), Action::None, cause.clone(), vec![removed]);
+    for task in [TaskKey::Tail(container.id.clone()), TaskKey::Memory(container.id.clone())] {
+        if b.task(&task).is_some() {
+            b.push(Operation::Forget(task), Action::None, cause.clone(), vec![removed]);
+        }
     }
 }
 

@@ -467,6 +467,34 @@ fn a_replacement_that_stands_still_is_thawed() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_delays_no_replacement_and_no_restart() {
+    let mut m = model();
+    m.settle(&intent(web("web:1"), 1));
+    let want = intent(web("web:2"), 2);
+    let plan = m.plan(&want);
+    m.apply(&plan, usize::MAX);
+    m.now -= SignedDuration::from_hours(24);
+    let back = m.now;
+    m.settle(&want);
+    assert_eq!(m.world.container_named("dm-ws-alice.shop").unwrap().image_id, "sha256:web2");
+    // A loop before that does not count, one after it does.
+    m.record(Fact::Exited(m.now + SignedDuration::from_hours(24)));
+    let mut waits = Vec::new();
+    for _ in 0..5 {
+        m.now += SignedDuration::from_secs(1);
+        let now = m.now;
+        m.meddle("dm-ws-alice.shop", |c| {
+            c.state = State::Exited { code: 1 };
+            c.details.as_mut().unwrap().finished = Some(now);
+        });
+        m.settle(&want);
+        waits.push((m.now - now).get_seconds());
+    }
+    assert_eq!(waits, [0, 0, 1, 2, 4]);
+    assert!(m.now < back + SignedDuration::from_mins(2));
+}
+
+#[test]
 fn an_unhealthy_workspace_is_not_ready() {
     let mut spec = web("web:1");
     spec["health"] = json!({"test": ["CMD", "true"]});

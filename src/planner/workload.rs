@@ -219,8 +219,9 @@ fn after_start(b: &mut Builder<'_>, progress: &[(&ContainerSpec, Progress)]) {
 /// Remembers, once everything is as declared, which spec is in force.
 fn settle_facts(b: &mut Builder<'_>, progress: &[(&ContainerSpec, Progress)]) {
     let as_declared = progress.iter().all(|(want, _)| b.container(want.service.as_deref(), Slot::Current).is_some_and(|(_, owner)| owner.hash == want.hash));
+    let working = progress.iter().any(|(_, progress)| matches!(progress, Progress::Working(..)));
     let facts = b.input.facts;
-    if !as_declared || b.nodes.iter().any(|node| node.operation.is_mutating()) {
+    if !as_declared || working || b.nodes.iter().any(|node| node.operation.is_mutating()) {
         return;
     }
     let cause = Cause::new("spec", "declared", "in force");

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -32,6 +32,9 @@ pub type Notify = Arc<dyn Fn(TaskKey) + Send + Sync>;
 /// Progress is told at most this often.
 const PROGRESS: Duration = Duration::from_secs(1);
 
+/// A clock that lags by more was set back.
+const SET_BACK: SignedDuration = SignedDuration::from_secs(1);
+
 /// The tasks of one engine. Cheap to clone; what runs ends with the last clone.
 #[derive(Clone)]
 pub struct Tasks {
@@ -48,11 +51,26 @@ struct Inner {
 
 struct Entry {
     state: TaskState,
+    /// When it became so, by a clock that nobody sets.
+    changed: Instant,
     /// Failures in a row, kept while it runs again.
     failures: u32,
     /// Which run this is; one that was forgotten must not write over its successor.
     run: u64,
     handle: Option<AbortOnDropHandle<()>>,
+}
+
+impl Entry {
+    fn by_the_clock(&self, now: Timestamp) -> TaskState {
+        let mut state = self.state.clone();
+        if let TaskState::Done { at, .. } | TaskState::Failed { at, .. } = &mut state
+            && let Ok(ended) = now.checked_sub(self.changed.elapsed())
+            && *at > ended + SET_BACK
+        {
+            *at = ended;
+        }
+        state
+    }
 }
 
 /// How many of a sort run at once.
@@ -67,7 +85,7 @@ impl Slots {
         match task {
             Task::Sample { .. } => self.samples.clone(),
             Task::Pull { .. } | Task::Helper => self.pulls.clone(),
-            Task::Exec { .. } | Task::Tail { .. } | Task::Disk { .. } => self.others.clone(),
+            Task::Exec { .. } | Task::Tail { .. } | Task::Disk { .. } | Task::Memory => self.others.clone(),
         }
     }
 }
@@ -132,7 +150,7 @@ impl Tasks {
             }
         });
         let state = TaskState::Running { since, progress: String::new() };
-        entries.insert(key.clone(), Entry { state, failures, run, handle: Some(AbortOnDropHandle::new(handle)) });
+        entries.insert(key.clone(), Entry { state, changed: Instant::now(), failures, run, handle: Some(AbortOnDropHandle::new(handle)) });
     }
 
     /// Forgets a task and its failures; one that runs is broken off.
@@ -140,9 +158,11 @@ impl Tasks {
         self.inner.entries().remove(key);
     }
 
-    /// The state of every task that was begun and not forgotten.
+    /// The state of every task that was begun and not forgotten. Where the clock was set back since one ended, its end is told by the clock as
+    /// it is now, so that what waits for some time after it does not wait for the clock to come round again.
     pub fn states(&self) -> BTreeMap<TaskKey, TaskState> {
-        self.inner.entries().iter().map(|(key, entry)| (key.clone(), entry.state.clone())).collect()
+        let now = self.inner.work.now();
+        self.inner.entries().iter().map(|(key, entry)| (key.clone(), entry.by_the_clock(now))).collect()
     }
 }
 
@@ -156,6 +176,7 @@ impl Inner {
         {
             let mut entries = self.entries();
             let Some(entry) = entries.get_mut(&key).filter(|entry| entry.run == run) else { return };
+            entry.changed = Instant::now();
             entry.failures = if result.is_ok() { 0 } else { entry.failures + 1 };
             entry.state = match result {
                 Ok(result) => TaskState::Done { at, result },
@@ -187,6 +208,8 @@ mod tests {
         now: Arc<AtomicUsize>,
         most: Arc<AtomicUsize>,
         begun: Arc<AtomicUsize>,
+        /// Seconds by which its clock was set back.
+        back: Arc<AtomicUsize>,
     }
 
     impl Work for Play {
@@ -204,6 +227,10 @@ mod tests {
                 assert!(key != TaskKey::Pull("panic".into()), "as asked");
                 Ok(TaskResult::Done)
             })
+        }
+
+        fn now(&self) -> Timestamp {
+            Timestamp::now() - Duration::from_secs(self.back.load(Ordering::SeqCst) as u64)
         }
     }
 
@@ -269,6 +296,24 @@ mod tests {
         stage.play.go.notify_one();
         stage.note().await;
         assert!(matches!(stage.state("fail"), TaskState::Failed { attempts: 1, .. }));
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_set_back_puts_no_second_try_off() {
+        let mut stage = stage();
+        stage.begin("fail");
+        stage.note().await;
+        stage.play.go.notify_one();
+        stage.note().await;
+        let at = |stage: &Stage| {
+            let TaskState::Failed { at, .. } = stage.state("fail") else { panic!("it did not fail") };
+            at
+        };
+        let before = at(&stage);
+        assert_eq!(at(&stage), before, "it does not creep");
+        stage.play.back.store(86_400, Ordering::SeqCst);
+        assert!(at(&stage) <= stage.play.now(), "it ended some time ago");
+        assert!(before.duration_since(at(&stage)) <= SignedDuration::from_secs(86_401), "and not longer ago than it did");
     }
 
     #[tokio::test]

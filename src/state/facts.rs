@@ -56,14 +56,53 @@ pub struct Facts {
     pub copied: Option<Timestamp>,
     /// A preview: it has expired.
     pub expired: Option<Timestamp>,
+    /// Which deletion, by its instant, has given the leases back; lost: given back once more.
+    pub leases_released: Option<Timestamp>,
     /// Data volumes that were made once: a missing one is `DataLost`.
     pub volumes_made: BTreeSet<String>,
     /// Volumes that were found gone: name to the generation at which that was seen.
     pub data_lost: BTreeMap<String, u64>,
+    /// Volumes without a name, by container name; lost: found again, and told once more.
+    pub unnamed_volumes: BTreeMap<String, UnnamedVolumes>,
     /// The disk that it used, and when that was measured; lost: measured anew.
     pub disk: Option<(Timestamp, u64)>,
     /// The state was recovered from labels after a loss, and no `start` was asked for since.
     pub state_lost: bool,
+}
+
+/// What an image puts into volumes that the spec does not name: they go with the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnnamedVolumes {
+    /// The container's id.
+    pub container: String,
+    /// The service; `None`: main.
+    pub service: Option<String>,
+    /// Where they are mounted.
+    pub paths: Vec<String>,
+}
+
+impl UnnamedVolumes {
+    /// What to write into the spec so that they stay.
+    pub fn advice(&self) -> String {
+        match &self.service {
+            None => {
+                let mounts: Vec<String> = self.paths.iter().map(|path| format!("`{{volume: {}, path: {path}}}`", volume_for(path))).collect();
+                format!("add {} to spec.mounts to keep it", mounts.join(" and "))
+            }
+            Some(service) => {
+                let path = self.paths.first().map(String::as_str).unwrap_or_default();
+                format!("write `volume: {{path: {path}}}` into spec.services.{service} to keep it")
+            }
+        }
+    }
+}
+
+/// A name for the volume of a path: its last part.
+fn volume_for(path: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let last: String = path.rsplit('/').find(|part| !part.is_empty()).unwrap_or_default().chars().map(plain).collect();
+    let name = last.trim_matches('-');
+    if name.is_empty() { "data".to_owned() } else { name.to_owned() }
 }
 
 /// A stop by policy.
@@ -223,6 +262,8 @@ pub enum Fact {
     Copied(Timestamp),
     /// A preview has expired.
     Expired(Timestamp),
+    /// The deletion of this instant has given the leases back.
+    LeasesReleased(Timestamp),
     /// A data volume was made.
     VolumeMade(String),
     /// A data volume was found gone.
@@ -231,6 +272,13 @@ pub enum Fact {
         name: String,
         /// The object's generation.
         generation: u64,
+    },
+    /// A container has volumes without a name, or has none any more.
+    UnnamedVolumes {
+        /// The container's name.
+        name: String,
+        /// What was found in it.
+        found: UnnamedVolumes,
     },
     /// Its disk use was measured.
     Disk {
@@ -273,8 +321,10 @@ impl Fact {
             Fact::PreviewHash(_) => "preview-hash",
             Fact::Copied(_) => "copied",
             Fact::Expired(_) => "expired",
+            Fact::LeasesReleased(_) => "leases-released",
             Fact::VolumeMade(_) => "volume-made",
             Fact::VolumeLost { .. } => "volume-lost",
+            Fact::UnnamedVolumes { .. } => "unnamed-volumes",
             Fact::Disk { .. } => "disk-use",
             Fact::StateLost(_) => "state-lost",
             Fact::Failures(_) => "failures",
@@ -350,12 +400,20 @@ impl Facts {
             Fact::PreviewHash(hash) => self.preview_hash = Some(hash),
             Fact::Copied(at) => self.copied = Some(at),
             Fact::Expired(at) => self.expired = Some(at),
+            Fact::LeasesReleased(deletion) => self.leases_released = Some(deletion),
             Fact::VolumeMade(name) => {
                 self.volumes_made.insert(name);
             }
             Fact::VolumeLost { name, generation } => {
                 self.volumes_made.remove(&name);
                 self.data_lost.insert(name, generation);
+            }
+            Fact::UnnamedVolumes { name, found } => {
+                if found.paths.is_empty() {
+                    self.unnamed_volumes.remove(&name);
+                } else {
+                    self.unnamed_volumes.insert(name, found);
+                }
             }
             Fact::Disk { at, used } => self.disk = Some((at, used)),
             Fact::StateLost(lost) => self.state_lost = lost,

@@ -42,7 +42,8 @@ pub fn grant(who: Claimant<'_>, claims: &[Claim], held: &[Grant], pools: &Pools,
     let ports = grant_ports(who, claims, held, pools, leases, &mut displaced);
     let subnets = grant_subnets(who, claims, held, pools, leases);
     let refused = |claim: &Claim| Grant::Refused { claim: claim.clone(), holders: Vec::new() };
-    let mut outcome = Outcome { granted: Granted { grants: Vec::new(), displaced }, leases: Vec::new() };
+    let mut outcome = Outcome { granted: Granted { displaced, ..Granted::default() }, leases: Vec::new() };
+    let had = |grant: &Grant| held.contains(grant) || leases.iter().any(|lease| lease.uid == *who.uid && lease.grant == *grant);
     for claim in claims {
         let (grant, fixed) = match claim {
             Claim::Port { name, fixed } => (ports.get(name.as_str()), fixed.is_some()),
@@ -51,6 +52,9 @@ pub fn grant(who: Claimant<'_>, claims: &[Claim], held: &[Grant], pools: &Pools,
         let grant = grant.cloned().unwrap_or_else(|| refused(claim));
         let lease = Lease { object: who.object.clone(), uid: who.uid.clone(), grant: grant.clone(), fixed };
         if !matches!(grant, Grant::Refused { .. }) && outcome.leases.iter().all(|known| known.grant != lease.grant) {
+            if port_of(&grant).is_some() && !had(&grant) {
+                outcome.granted.leased.push(grant.clone());
+            }
             outcome.leases.push(lease);
         }
         outcome.granted.grants.push(grant);
@@ -346,6 +350,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_leased_anew_is_told_and_what_labels_brought_back_is_not() {
+        let (mut table, pools) = (Table::default(), pools(10, 20));
+        let http = |host: u16| Grant::Port { name: "http".to_owned(), host };
+        let claims = [port("http", None), port("api", Some(8080)), subnet("net", 28)];
+        let first = table.ask(1, &claims, &[], &pools);
+        assert_eq!(first.leased, first.grants[..2]);
+        assert!(table.ask(1, &claims, &[], &pools).leased.is_empty(), "it has them");
+        assert!(table.ask(2, &claims[..1], &[http(20)], &pools).leased.is_empty(), "its labels say that it had it");
+    }
+
+    #[test]
     fn of_two_equal_fixed_ports_the_older_life_has_it() {
         let (mut table, pools) = (Table::default(), pools(10, 20));
         assert_eq!(table.port(2, port("http", Some(8080)), &pools), Some(8080));
@@ -432,7 +447,7 @@ mod tests {
         let granted = table.ask(1, &claims, &[], &pools);
         let (object, uid) = object(1);
         let who = Claimant { object: &object, uid: &uid };
-        assert_eq!(settled(who, &claims, &[], &pools, &table.0), Some(granted));
+        assert_eq!(settled(who, &claims, &[], &pools, &table.0).map(|again| (again.grants, again.leased)), Some((granted.grants, Vec::new())));
         assert_eq!(settled(who, &claims[..2], &[], &pools, &table.0), None, "one is given back");
         assert_eq!(settled(who, &claims, &[], &pools, &[]), None, "nothing is held yet");
     }

@@ -17,7 +17,7 @@ mod contract;
 mod facts;
 mod history;
 
-pub use facts::{Consent, Fact, Facts, Farewell, PolicyStop, Sample, StopReason, Tombstone};
+pub use facts::{Consent, Fact, Facts, Farewell, PolicyStop, Sample, StopReason, Tombstone, UnnamedVolumes};
 pub use history::{Event, EventReason, EventType, FieldChange, JournalEntry, JournalOperation, JournalSkipped, Trigger};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,6 +137,8 @@ pub struct Pools {
 pub struct Granted {
     /// One for each claim, in their order.
     pub grants: Vec<Grant>,
+    /// The ports among them that the object did not have before, by the ledger or by its labels.
+    pub leased: Vec<Grant>,
     /// What others had to give up for it; each of them needs a new grant.
     pub displaced: Vec<Displaced>,
 }

@@ -1,9 +1,10 @@
 //! Writes statuses where they live: only what says something new, not too often, and never in the way of the work itself. A file is
 //! exchanged with care, which takes its time; files are read by people and committed by git.
 //!
-//! **Invariant:** after the first, at most one write per object in ten seconds without a change of phase. The newest status wins.
+//! **Invariant:** after the first, at most one write per object in ten seconds without a change of phase, and at most twelve in an hour. The
+//! newest status wins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,12 @@ use crate::resource::{ObjectRef, Origin, Status};
 
 /// Time between two writes for one object.
 const PACE: Duration = Duration::from_secs(10);
+/// So many writes for one object follow each other at that pace within [`WINDOW`]; further ones at [`SLOW`], which makes twelve at most.
+const QUICK: usize = 6;
+/// Time between two writes for an object that was written often.
+const SLOW: Duration = Duration::from_secs(600);
+/// What counts as often.
+const WINDOW: Duration = Duration::from_secs(3600);
 /// Time after which a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 /// Writes at a time.
@@ -37,6 +44,8 @@ struct Slot {
     wanted: Option<(Origin, Status)>,
     /// Not before this instant, unless the phase changes.
     paced: Option<Instant>,
+    /// When it was written without a change of phase, within [`WINDOW`].
+    repeats: VecDeque<Instant>,
     /// What was written last.
     written: Option<(Origin, Status)>,
     /// A write is under way.
@@ -50,6 +59,18 @@ impl Slot {
         let same_phase = self.written.as_ref().is_some_and(|(_, written)| written.phase == status.phase);
         let paced = self.paced.filter(|_| same_phase && !ending);
         Some(paced.unwrap_or(now))
+    }
+
+    /// Remembers a write, and says how long the next one waits.
+    fn wrote(&mut self, origin: Origin, status: Status, now: Instant) {
+        if self.written.as_ref().is_some_and(|(_, written)| written.phase == status.phase) {
+            self.repeats.push_back(now);
+        }
+        self.written = Some((origin, status));
+        while self.repeats.front().is_some_and(|at| now.duration_since(*at) >= WINDOW) {
+            self.repeats.pop_front();
+        }
+        self.paced = Some(now + if self.repeats.len() < QUICK { PACE } else { SLOW });
     }
 }
 
@@ -144,10 +165,7 @@ impl Reporter {
         let slot = slots.entry(object.clone()).or_default();
         slot.writing = false;
         match result {
-            Ok(_) => {
-                slot.paced = Some(Instant::now() + PACE);
-                slot.written = Some((origin, status));
-            }
+            Ok(_) => slot.wrote(origin, status, Instant::now()),
             Err(error) => {
                 match &error {
                     // Its document is gone: the source tells.
@@ -242,6 +260,34 @@ mod tests {
         stop.cancel();
         running.await.unwrap();
         assert_eq!(written().last().unwrap().2, 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_changes_all_the_time_is_written_twelve_times_an_hour_and_a_phase_at_once() {
+        let sink = Arc::new(Slow::default());
+        let reporter = Arc::new(Reporter::new(sink.clone()));
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(reporter.clone().run(stop.clone()));
+        let (x, at) = of("x");
+        let mut written = Vec::new();
+        // A pull of three hours that tells how far it is each second.
+        for second in 0..10_800 {
+            reporter.offer(&x, &at, &status(Phase::Pending, second));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let all = sink.0.lock().unwrap().clone();
+            written.extend(all[written.len()..].iter().map(|(_, _, generation)| (second, *generation)));
+        }
+        assert!(written.iter().all(|(at, generation)| at - generation <= 2), "the newest: {written:?}");
+        for (position, (from, _)) in written.iter().enumerate().skip(1) {
+            let within = written[position..].iter().take_while(|(at, _)| *at < from + 3600).count();
+            assert!(within <= 12, "{within} in the hour from {from}: {written:?}");
+        }
+        assert!(written.len() >= 20 && written.windows(2).all(|pair| pair[1].0 - pair[0].0 <= 602), "never out of date for long: {written:?}");
+        reporter.offer(&x, &at, &status(Phase::Running, 10_800));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(sink.0.lock().unwrap().last().map(|(_, phase, _)| *phase), Some(Phase::Running));
+        stop.cancel();
+        running.await.unwrap();
     }
 
     /// On a clock that does not stand still.

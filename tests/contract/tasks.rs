@@ -1,6 +1,7 @@
 //! Tasks on an engine: pull, run a command, sample, tail, and the sessions of the command line.
 
 use bollard::query_parameters::RemoveImageOptions;
+use dockmaster::desired::{MountSource, MountWant};
 use dockmaster::observed::{ContainerId, TaskKey, TaskResult, TaskState};
 use dockmaster::planner::{Operation, Task};
 use dockmaster::resource::quantity::Duration;
@@ -181,4 +182,34 @@ async fn a_pull_uses_the_usual_logins_and_counts_its_failures() {
     let absent = format!("{}/dev:2", registry.host);
     let state = ended(&f, TaskKey::Pull(absent.clone()), Task::Pull { reference: absent }).await;
     assert!(matches!(state, TaskState::Failed { attempts: 1, ref error, .. } if error.contains("manifest")), "{state:?}");
+}
+
+#[tokio::test]
+async fn the_disk_of_volumes_and_the_memory_of_a_container() {
+    for remote in [false, true] {
+        let mut f = Fixture::new().await;
+        if remote {
+            f.sandbox.client.local = false;
+            f.runtime = adapter(&f.sandbox);
+        }
+        let volume = f.volume_name();
+        f.execute(Operation::EnsureVolume { name: volume.clone(), labels: f.volume_labels(&f.uid) }).await.unwrap();
+        let mut spec = f.spec();
+        spec.mounts = vec![MountWant { source: MountSource::Volume(volume.clone()), path: "/data".into(), read_only: false }];
+        let id = f.running(spec).await;
+        let measure = async || done(ended(&f, TaskKey::Disk(id.clone()), Task::Disk { volumes: vec![volume.clone()] }).await);
+        let TaskResult::Disk(before) = measure().await else { panic!("no disk") };
+        done(
+            ended(
+                &f,
+                hook(&id),
+                exec("dd if=/dev/zero of=/data/x bs=1M count=3 2>/dev/null; dd if=/dev/zero of=/dev/shm/x bs=1M count=8 2>/dev/null; sync", 30),
+            )
+            .await,
+        );
+        let TaskResult::Disk(after) = measure().await else { panic!("no disk") };
+        assert!((3 << 20..4 << 20).contains(&(after - before)), "remote: {remote}: {before} {after}");
+        let TaskResult::Memory(used) = done(ended(&f, TaskKey::Memory(id.clone()), Task::Memory).await) else { panic!("no memory") };
+        assert!((8 << 20..200 << 20).contains(&used), "{used}");
+    }
 }

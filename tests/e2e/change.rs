@@ -240,3 +240,21 @@ async fn a_replacement_that_fails_is_undone_and_the_old_runs_on() {
     assert_eq!(condition(&shop["status"], "Ready"), Some("True"));
     assert_eq!(watch.doubles(), [""; 0]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_is_not_taken_from_a_process_that_uses_it() {
+    let mut operator = Operator::new().await;
+    // What lies in shared memory is in use, and cannot be dropped.
+    let spec = "apiVersion: dockmaster/v1\nkind: Workspace\nmetadata: {name: shop}\nspec:\n  image: IMAGE\n  command: [sh, -c, 'dd if=/dev/zero of=/dev/shm/x bs=1M count=30 2>/dev/null; exec sleep 100000']\n  stopGracePeriod: 1s\n  resources: {memory: 256m}\n";
+    operator.write("alice/shop.yaml", spec);
+    operator.start();
+    operator.until_ready("alice", "shop");
+    let container = operator.container("alice", "shop", None);
+    operator.wait("the memory to be used", || operator.docker(&["exec", &container, "stat", "-c", "%s", "/dev/shm/x"]).contains("31457280").then_some(()));
+    let first = operator.id("shop");
+    operator.edit("alice/shop.yaml", "memory: 256m", "memory: 128m");
+    assert_eq!(operator.until_reads("shop", "{{.HostConfig.Memory}}", "134217728"), first, "enough is left: in place");
+    operator.edit("alice/shop.yaml", "memory: 128m", "memory: 35m");
+    assert_ne!(operator.until_reads("shop", "{{.HostConfig.Memory}}", "36700160"), first, "less than a quarter more: replaced");
+    assert_eq!(operator.changes("alice", "workspace/shop"), ["resources.memory: 128m -> 35m"]);
+}

@@ -162,3 +162,33 @@ async fn a_tag_that_moves_is_shown_and_followed_only_where_that_is_asked_for() {
     assert!(message(&outdated["status"], "ImageOutdated").contains(&image), "{outdated:#}");
     assert_eq!((operator.inspect(&shop, "{{.Id}}"), image_of(&shop)), (before, old));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_only_the_image_declares_is_warned_of_once() {
+    let mut operator = Operator::new().await;
+    let image = format!("{}/declares:1", operator.installation());
+    import(&operator.sandbox.client, &image, &["VOLUME /var/lib/cache"]).await;
+    let spec = |mounts: &str| {
+        format!("apiVersion: dockmaster/v1\nkind: Workspace\nmetadata: {{name: shop}}\nspec:\n  image: {image}\n  command: [sleep, '100000']\n{mounts}")
+    };
+    operator.write("alice/shop.yaml", &spec(""));
+    operator.start();
+    operator.until_ready("alice", "shop");
+    let told = |operator: &Operator| {
+        let text = operator.ok(&["events", "workspace/shop", "-n", "alice", "-o", "json"]);
+        let events: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let advice = "add `{volume: cache, path: /var/lib/cache}` to spec.mounts to keep it";
+        let warns = |event: &&serde_json::Value| event["type"] == "Warning" && event["message"].as_str().unwrap().contains(advice);
+        events.iter().filter(warns).map(|event| event["count"].as_u64().unwrap()).sum::<u64>()
+    };
+    operator.wait("the warning", || (told(&operator) == 1).then_some(()));
+    let describe = |operator: &Operator| operator.ok(&["describe", "workspace/shop", "-n", "alice"]);
+    assert!(describe(&operator).contains("\nWarning:      "), "{}", describe(&operator));
+    assert_eq!(operator.stop(), 0);
+    operator.start();
+    operator.until_ready("alice", "shop");
+    operator.write("alice/shop.yaml", &spec("  mounts: [{volume: cache, path: /var/lib/cache}]\n"));
+    operator.until("alice", "shop", "the second generation", |status| status["observedGeneration"] == 2 && condition(status, "Ready") == Some("True"));
+    operator.wait("the end of it", || (!describe(&operator).contains("\nWarning:      ")).then_some(()));
+    assert_eq!(told(&operator), 1, "neither a restart nor another container that has none is told");
+}

@@ -62,7 +62,7 @@ async fn a_lost_state_directory_harms_nothing() {
     lose(&operator);
     operator.start();
     same(&operator);
-    assert!(operator.was_told("StateRecovered"));
+    assert!(operator.was_told("StateRecovered") && operator.was_told("Adopted"));
     assert!(condition(&operator.until_ready("alice", "shop")["status"], "StateLost").is_none(), "what is seen to run is known again");
     // Under a running operator, which is killed then.
     lose(&operator);

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::operator::{Operator, condition, reason};
+use crate::operator::{Operator, condition, message, reason};
 
 /// A workspace with files of several sorts, and a service with a volume of its own.
 const SHOP: &str = "apiVersion: dockmaster/v1
@@ -323,4 +323,51 @@ async fn a_preview_whose_source_is_gone_expires_in_its_time_even_over_a_lost_sta
     assert_eq!(operator.containers(), [""; 0]);
     let left: Vec<String> = volumes(&operator, "demo").into_iter().filter(|name| !name.contains(".expired")).collect();
     assert_eq!((left.as_slice(), volumes(&operator, "demo").len()), (&[] as &[String], 1), "its copies are gone, its marker stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspended_workspace_is_not_paused_for_its_preview() {
+    let mut operator = Operator::new().await;
+    operator.write("alice/shop.yaml", SHOP);
+    operator.start();
+    operator.until_ready("alice", "shop");
+    operator.ok(&["suspend", "shop", "-n", "alice"]);
+    operator.until("alice", "shop", "the suspension", |status| condition(status, "Suspended") == Some("True"));
+    let begun = operator.inspect(&operator.container("alice", "shop", None), "{{.Id}} {{.State.StartedAt}}");
+    operator.write("alice/demo.yaml", &preview("demo", "  workspace: shop\n  ttl: 2h\n"));
+    operator.write("alice/live.yaml", &preview("live", "  workspace: shop\n  copyMode: Live\n  ttl: 2h\n"));
+    let demo = operator.until_kind("preview", "alice", "demo", "to be told", |status| condition(status, "WaitingOn") == Some("True"));
+    assert!(message(&demo["status"], "Stalled").contains("dockmaster resume workspace/shop"), "{demo:#}");
+    operator.until_kind("preview", "alice", "live", "the live copy", runs);
+    let paused = operator.docker(&["events", "--since", "10m", "--until", "0s", "--filter", "event=pause", "--format", "{{.Actor.Attributes.name}}"]);
+    assert!(!paused.contains(&operator.container("alice", "shop", None)), "{paused}");
+    operator.ok(&["resume", "shop", "-n", "alice"]);
+    operator.until_kind("preview", "alice", "demo", "the copy", runs);
+    assert_eq!(operator.inspect(&operator.container("alice", "shop", None), "{{.Id}} {{.State.StartedAt}}"), begun);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_that_is_deleted_before_its_copy_is_copied_from_what_it_left() {
+    let mut operator = Operator::new().await;
+    operator.write("alice/shop.yaml", SHOP);
+    operator.start();
+    operator.until_ready("alice", "shop");
+    // It is pinned, and waits; then its workspace goes.
+    operator.ok(&["suspend", "shop", "-n", "alice"]);
+    operator.until("alice", "shop", "the suspension", |status| condition(status, "Suspended") == Some("True"));
+    operator.write("alice/demo.yaml", &preview("demo", "  workspace: shop\n  ttl: 2h\n"));
+    operator.until_kind("preview", "alice", "demo", "to be told", |status| condition(status, "WaitingOn") == Some("True"));
+    operator.ok(&["delete", "shop", "-n", "alice"]);
+    let demo = operator.until_kind("preview", "alice", "demo", "the copy", runs);
+    let url = demo["status"]["url"].as_str().unwrap().to_owned();
+    assert_eq!(operator.wait("an answer", || operator.http(&url)).trim(), "shop of alice");
+    // One of which nothing is left says so.
+    operator.write("alice/blog.yaml", &SHOP.replace("{name: shop}", "{name: blog}").replace("spec:\n", "spec:\n  state: Stopped\n"));
+    operator.until("alice", "blog", "the stopped one", |status| status["phase"] == "Stopped");
+    operator.write("alice/late.yaml", &preview("late", "  workspace: blog\n  ttl: 2h\n"));
+    operator.until_kind("preview", "alice", "late", "to wait", |status| condition(status, "WaitingOn") == Some("True"));
+    operator.ok(&["delete", "blog", "-n", "alice"]);
+    let late = operator.until_kind("preview", "alice", "late", "to be told", |status| reason(status) == "CopyFailed");
+    assert_eq!(condition(&late["status"], "Stalled"), Some("True"));
+    assert!(message(&late["status"], "CopyFailed").contains("dockmaster undelete workspace/blog"), "{late:#}");
 }

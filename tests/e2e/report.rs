@@ -159,7 +159,10 @@ async fn a_sidecar_or_nothing_where_that_is_asked_for() {
         operator.until_ready("alice", "two");
         let beside = operator.specs().join("alice/both.yaml.status.yaml");
         if mode == "sidecar" {
-            operator.wait("the sidecar", || fs::read_to_string(&beside).ok().filter(|text| text.matches("phase: Running").count() == 2));
+            let whole = || fs::read_to_string(&beside).ok().filter(|text| text.matches("phase: Running").count() == 2);
+            operator.wait("the sidecar", whole);
+            fs::remove_file(&beside).unwrap();
+            operator.wait("the sidecar that was removed", whole);
         }
         assert_eq!(operator.stop(), 0);
         assert_eq!(operator.read("alice/both.yaml"), original);

@@ -121,11 +121,20 @@ async fn a_deletion_takes_its_things_and_a_return_brings_them_back() {
 #[tokio::test(start_paused = true)]
 async fn of_two_documents_with_one_name_the_first_counts_and_the_other_follows() {
     let first = workspace("w0", "{image: 'web:1'}");
-    let mut second = workspace("w0", "{image: 'web:1', env: [{name: A, value: b}]}");
+    let second_of = |value: &str| workspace("w0", &format!("{{image: 'web:1', env: [{{name: A, value: {value}}}]}}"));
+    let mut second = second_of("b");
     second.origin.path = "alice/other.yaml".to_owned();
     let rig = Rig::start(vec![first, second]);
     rig.until("the word of it", |rig| rig.condition(&key("w0"), ConditionType::DuplicateObject).is_some() && rig.is_ready(&key("w0"))).await;
     assert_eq!(rig.controller.generation(&key("w0")), Some(1));
+    // It is told once, however often the second is changed, and kept.
+    let mut edited = second_of("c");
+    edited.origin.path = "alice/other.yaml".to_owned();
+    rig.source.say(SourceEvent::Apply(Box::new(edited)));
+    rig.pass(5).await;
+    let told = |event: &&crate::state::Event| event.reason == EventReason::SourceInvalid && event.message.contains("other.yaml");
+    let events = rig.ledger.events(Some(&key("w0")), 100).await.unwrap();
+    assert_eq!(events.iter().filter(told).map(|event| event.count).collect::<Vec<_>>(), [1], "{events:?}");
     let first = rig.controller.store().objects[&key("w0")].item.as_ref().map(|item| item.origin.clone()).unwrap();
     rig.source.say(SourceEvent::Gone(vec![(key("w0"), first)]));
     let follows = |rig: &Rig| rig.controller.generation(&key("w0")) == Some(2) && rig.is_ready(&key("w0"));
@@ -165,9 +174,18 @@ async fn a_port_that_cannot_be_bound_is_exchanged_three_times_at_most() {
     // Its own events do not bring it back sooner than its backoff.
     rig.pass(300).await;
     assert!((8..=14).contains(&starts(&rig)), "{}", starts(&rig));
+    // Once those ports need not be left alone any more, another three are tried.
+    let leases = rig.ledger.leases().await.unwrap();
+    let tried = |rig: &Rig| rig.engine.calls.lock().unwrap().iter().filter(|call| call.starts_with("create dm-ws-alice.w0")).count();
+    assert_eq!(tried(&rig), 4);
+    rig.pass(660).await;
+    assert_eq!(tried(&rig), 7);
+    assert_ne!(rig.ledger.leases().await.unwrap(), leases);
     taken(0..=0);
     rig.until("the start", |rig| rig.is_ready(&key("w0"))).await;
     assert_eq!(rig.states(), ["dm-ws-alice.w0 running"]);
+    let leased = rig.ledger.events(Some(&key("w0")), 100).await.unwrap().into_iter().filter(|event| event.reason == EventReason::PortLeased);
+    assert!((4..=8).contains(&leased.count()), "one for each");
     rig.end().await;
 }
 

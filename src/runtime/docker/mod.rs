@@ -15,6 +15,7 @@ pub mod observe;
 pub mod registry;
 pub mod rights;
 pub mod session;
+pub mod usage;
 pub mod work;
 
 use std::collections::BTreeMap;

@@ -23,6 +23,7 @@ use futures::{Stream, TryStreamExt};
 
 use super::connect::Client;
 use super::error::{classify, status};
+use super::usage;
 
 const CALL: Duration = Duration::from_secs(10);
 /// The name of nothing.
@@ -33,7 +34,8 @@ const NO_IMAGE: &str = "dockmaster.invalid/probe:none";
 /// Endpoints that not every operator calls, and when they are called.
 const RARE: &[(&str, &str)] = &[
     ("GET /_ping", "where its events stay away for long"),
-    ("GET /containers/{id}/stats", "where the engine is on another host, or its /proc cannot be read"),
+    ("GET /system/df", "where a soft disk limit is measured and the engine's directory cannot be read"),
+    ("GET /containers/{id}/stats", "where the engine is on another host, or its /proc cannot be read, or where less memory is asked for"),
     ("POST /exec/{id}/resize", "for `dockmaster exec -t`"),
     ("POST /containers/{id}/wait", "where another operator holds the engine, or a replaced lock ends"),
     ("POST /networks/{id}/disconnect", "where a network was connected by hand, or an alias was lost"),
@@ -111,6 +113,8 @@ fn probes<'a>(docker: &'a Docker) -> Vec<(Endpoint, Call<'a>)> {
             ("GET", "/_ping", one(docker.ping())),
             ("GET", "/version", one(docker.version())),
             ("GET", "/info", one(docker.info())),
+            // Of nothing: newer engines refuse that without a look at the disk.
+            ("GET", "/system/df", one(async move { usage::asking_for_use(docker, "", NOTHING).list_volumes(None::<ListVolumesOptions>).await })),
             ("GET", "/events", first(docker.events(Some(EventsOptionsBuilder::default().since("1").until("1").build())))),
         ],
     );

@@ -1,10 +1,10 @@
-//! What tasks do on an engine: pull, run a command, take an activity sample, read the end of a log.
+//! What tasks do on an engine: pull, run a command, take an activity sample, measure, read the end of a log.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bollard::models::CreateImageInfo;
-use bollard::query_parameters::{CreateImageOptions, InspectContainerOptions, LogsOptions, StatsOptions};
+use bollard::query_parameters::{CreateImageOptions, LogsOptions};
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::connect::Client;
 use super::error::{classify, within};
 use super::helper_image::HelperImage;
-use super::registry;
+use super::{registry, usage};
 use crate::observed::{ContainerId, TaskKey, TaskResult};
 use crate::planner::Task;
 use crate::runtime::console::ExecOptions;
@@ -24,8 +24,6 @@ const CALL: Duration = Duration::from_secs(30);
 const PULL_SILENCE: Duration = Duration::from_secs(300);
 /// How much of a command's output is kept.
 const OUTPUT: usize = 4096;
-/// The limit of a measurement of disk use.
-const MEASURE: Duration = Duration::from_secs(120);
 /// Inspects of exec sessions in flight.
 const SESSIONS: usize = 8;
 /// How much of a log is kept.
@@ -51,8 +49,9 @@ impl Work for DockerWork {
             (Task::Exec { argv, limit }, Some(id)) => Box::pin(async move { exec(&client, &id, argv, limit.0.unsigned_abs()).await }),
             (Task::Sample { ignore }, Some(id)) => Box::pin(async move { sample(&client, &id, &ignore).await }),
             (Task::Tail { lines, until }, Some(id)) => Box::pin(async move { tail(&client, &id, lines, until).await }),
-            (Task::Disk { volumes }, Some(id)) => Box::pin(async move { disk(&client, &id, &volumes).await }),
-            (Task::Exec { .. } | Task::Sample { .. } | Task::Tail { .. } | Task::Disk { .. }, None) => {
+            (Task::Disk { volumes }, Some(id)) => Box::pin(async move { usage::disk(&client, &id, &volumes).await }),
+            (Task::Memory, Some(id)) => Box::pin(async move { usage::memory(&client, &id).await }),
+            (Task::Exec { .. } | Task::Sample { .. } | Task::Tail { .. } | Task::Disk { .. } | Task::Memory, None) => {
                 Box::pin(async { Err("this task needs a container, and its key names none".to_owned()) })
             }
         }
@@ -68,7 +67,8 @@ fn container(key: &TaskKey) -> Option<ContainerId> {
         | TaskKey::Sample(id)
         | TaskKey::Tail(id)
         | TaskKey::Probe(id)
-        | TaskKey::Disk(id) => Some(id.clone()),
+        | TaskKey::Disk(id)
+        | TaskKey::Memory(id) => Some(id.clone()),
         TaskKey::Pull(_) | TaskKey::Helper => None,
     }
 }
@@ -151,7 +151,7 @@ async fn sample(client: &Client, id: &ContainerId, ignore: &[Vec<String>]) -> Re
     execs.sort();
     let sent = match client.local.then(|| sent_by_process(id, pid)).flatten() {
         Some(sent) => sent,
-        None => sent_by_stats(client, id).await?,
+        None => usage::stats(client, id).await?.networks.unwrap_or_default().into_values().filter_map(|network| network.tx_bytes).sum(),
     };
     Ok(TaskResult::Sample { sent, execs })
 }
@@ -178,51 +178,6 @@ fn sent_by_process(id: &ContainerId, pid: i64) -> Option<u64> {
 fn sent_bytes(table: &str) -> u64 {
     let rows = table.lines().filter_map(|line| line.split_once(':')).filter(|(name, _)| name.trim() != "lo");
     rows.filter_map(|(_, counters)| counters.split_whitespace().nth(8)?.parse::<u64>().ok()).sum()
-}
-
-async fn sent_by_stats(client: &Client, id: &ContainerId) -> Result<u64, String> {
-    let options = StatsOptions { stream: false, one_shot: true };
-    let mut stats = Box::pin(client.docker.stats(&id.0, Some(options)));
-    let reply = tokio::time::timeout(CALL, stats.next()).await.map_err(|_| "the engine gave no statistics".to_owned())?;
-    let reply = reply.ok_or("the engine gave no statistics")?.map_err(|error| classify(error).to_string())?;
-    Ok(reply.networks.unwrap_or_default().into_values().filter_map(|network| network.tx_bytes).sum())
-}
-
-/// The container's writable layer, as the engine counts it, and the named volumes where their directories can be read from here: the engine's
-/// own figures for volumes changed their form between versions.
-async fn disk(client: &Client, id: &ContainerId, volumes: &[String]) -> Result<TaskResult, String> {
-    let options = InspectContainerOptions { size: true };
-    let inspect = within(MEASURE, client.docker.inspect_container(&id.0, Some(options))).await.map_err(|error| error.to_string())?;
-    let mut used = inspect.size_rw.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default();
-    for name in volumes.iter().filter(|_| client.local) {
-        let volume = within(CALL, client.docker.inspect_volume(name)).await.map_err(|error| error.to_string())?;
-        let walk = tokio::task::spawn_blocking(move || allocated(std::path::Path::new(&volume.mountpoint)));
-        used += walk.await.map_err(|error| error.to_string())?;
-    }
-    Ok(TaskResult::Disk(used))
-}
-
-/// The bytes that a tree has on disk; what cannot be read counts nothing, links are not followed, other file systems not entered.
-fn allocated(root: &std::path::Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(device) = std::fs::symlink_metadata(root).map(|metadata| metadata.dev()) else { return 0 };
-    let (mut todo, mut seen, mut bytes) = (vec![root.to_owned()], std::collections::BTreeSet::new(), 0);
-    while let Some(directory) = todo.pop() {
-        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.dev() != device {
-                continue;
-            }
-            // A file with several names is one.
-            if metadata.nlink() == 1 || metadata.is_dir() || seen.insert(metadata.ino()) {
-                bytes += metadata.blocks() * 512;
-            }
-            if metadata.is_dir() {
-                todo.push(entry.path());
-            }
-        }
-    }
-    bytes
 }
 
 /// The last lines of a log, at most [`LOG`] bytes. Those written after `until` are left out, which the engine can do only by whole seconds.
@@ -255,17 +210,6 @@ fn written_by(line: &[u8], until: Option<Timestamp>) -> Option<&[u8]> {
 mod tests {
     use super::*;
     use bollard::models::ProgressDetail;
-
-    #[test]
-    fn a_tree_is_measured_by_what_it_has_on_disk() {
-        let tree = tempfile::tempdir().unwrap();
-        std::fs::create_dir(tree.path().join("sub")).unwrap();
-        std::fs::write(tree.path().join("sub/a"), vec![1; 1 << 20]).unwrap();
-        std::fs::hard_link(tree.path().join("sub/a"), tree.path().join("b")).unwrap();
-        let bytes = allocated(tree.path());
-        assert!(((1 << 20)..(1 << 20) + 65_536).contains(&bytes), "{bytes}");
-        assert_eq!(allocated(&tree.path().join("absent")), 0);
-    }
 
     #[test]
     fn lines_of_a_log_up_to_an_instant() {

@@ -238,7 +238,8 @@ impl Watcher {
     async fn tell(&mut self, look: &Look, first: bool) -> Result<(), Unheard> {
         let Some((scanner, _)) = &self.eyes else { return self.judge(look.trouble.clone()).await };
         let now = Instant::now();
-        let news = self.teller.news(scanner, first, now);
+        let mut news = self.teller.news(scanner, first, now);
+        news.extend(self.teller.bared(&look.bared));
         self.shared.state().held = self.teller.held();
         let before = self.shared.state().trusted.clone();
         let trouble = self.diagnose(look, first);

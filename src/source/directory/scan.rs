@@ -1,6 +1,6 @@
 //! What the files of a root say now: reads those that have changed and have come to rest, and keeps the others as they were.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,6 +15,7 @@ use crate::source::exchange;
 use crate::source::parse::parse_bytes;
 use crate::source::render::{Problem, Severity};
 use crate::source::select::{FileContext, MAX_FILE_BYTES};
+use crate::source::sink::SIDECAR_ENDING;
 
 /// A file that was touched less than this ago may be half written.
 pub const REST: Duration = Duration::from_millis(200);
@@ -46,6 +47,8 @@ pub struct Scanner {
     files: BTreeMap<String, Known>,
     /// Files that are being written, and since when.
     restless: BTreeMap<String, Instant>,
+    /// The files with statuses beside them.
+    sidecars: BTreeSet<String>,
 }
 
 /// One look at a root.
@@ -59,12 +62,14 @@ pub struct Look {
     pub restless: bool,
     /// What git is doing to the root.
     pub git: Option<String>,
+    /// The spec files whose file with statuses was there at the last look, and is not now.
+    pub bared: BTreeSet<String>,
 }
 
 impl Scanner {
     /// Of a root, nothing read yet.
     pub fn new(root: Root) -> Self {
-        Self { root, files: BTreeMap::new(), restless: BTreeMap::new() }
+        Self { root, files: BTreeMap::new(), restless: BTreeMap::new(), sidecars: BTreeSet::new() }
     }
 
     /// The files and what they say, in the order of their paths.
@@ -88,7 +93,7 @@ impl Scanner {
                 return Look { trouble: Some(trouble), ..Look::default() };
             }
         };
-        let Listing { identity, files, hidden, incomplete } = listing;
+        let Listing { identity, files, sidecars, hidden, incomplete } = listing;
         for (directory, name) in hidden {
             if let Err(error) = exchange::sweep(&directory, &name, LEFTOVER) {
                 tracing::debug!(%error, name, "a temporary file could not be removed");
@@ -96,7 +101,12 @@ impl Scanner {
         }
         let complete = incomplete.is_none();
         let trouble = incomplete.map(|why| format!("{why}; until then nothing of {} is deleted", self.root.name));
-        let mut look = Look { identity: Some(identity), trouble, restless: false, git: git::under_way(&self.root.path) };
+        let lost = self.sidecars.difference(&sidecars).filter(|_| complete);
+        let bared = lost.filter_map(|path| path.strip_suffix(SIDECAR_ENDING).map(str::to_owned)).collect();
+        if complete {
+            self.sidecars = sidecars;
+        }
+        let mut look = Look { identity: Some(identity), trouble, restless: false, git: git::under_way(&self.root.path), bared };
         self.restless.retain(|path, _| files.contains_key(path));
         if complete {
             self.files.retain(|path, _| files.contains_key(path));

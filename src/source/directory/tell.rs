@@ -101,6 +101,12 @@ impl Teller {
         news.chain(good).collect()
     }
 
+    /// That the files with statuses beside these spec files were removed: what was written there is not there any more.
+    pub fn bared(&self, files: &BTreeSet<String>) -> Vec<SourceEvent> {
+        let of = self.said.keys().filter(|(_, origin)| files.contains(&origin.path));
+        of.map(|(object, origin)| SourceEvent::Reported { object: object.clone(), origin: origin.clone(), status: None }).collect()
+    }
+
     /// Begins to count anew how long documents are missing: what was seen of a source in trouble does not count.
     pub fn doubt(&mut self, now: Instant) {
         self.since = now;

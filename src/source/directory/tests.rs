@@ -129,6 +129,16 @@ fn brief(events: &[SourceEvent]) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn a_file_of_statuses_that_somebody_removes_is_missed() {
+    let two = format!("{}---\n{}", spec("a", "x"), spec("b", "x"));
+    let (mut rig, _) = Rig::start(&[("alice/ab.yaml", &two), ("alice/c.yaml", &spec("c", "x")), ("alice/ab.yaml.status.yaml", "kind: Workspace\n")]).await;
+    fs::remove_file(rig.root.join("alice/ab.yaml.status.yaml")).unwrap();
+    assert_eq!(brief(&rig.rest().await), ["reported alice/ab.yaml false", "reported alice/ab.yaml false"]);
+    rig.write("alice/ab.yaml.status.yaml", "kind: Workspace\n");
+    assert!(rig.rest().await.is_empty(), "one that is there is no news");
+}
+
+#[tokio::test]
 async fn it_lists_in_the_order_of_paths_and_says_what_is_wrong() {
     let two = format!("{}---\n{}", spec("b", "x"), spec("c", "x"));
     let (rig, listing) = Rig::start(&[("zoe/z.yaml", &spec("z", "x")), ("alice/two.yaml", &two), ("alice/bad.yaml", "a: {\n"), ("notes.txt", "no")]).await;

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** nothing outside the root is read, no link can trap the walk, and a directory that cannot be read is said, never skipped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::source::select::{is_spec_file, skips_directory};
+use crate::source::sink::SIDECAR_ENDING;
 
 /// The most directory entries of a root.
 const MAX_ENTRIES: usize = 200_000;
@@ -55,6 +56,8 @@ pub struct Listing {
     pub identity: String,
     /// The spec files, and the links that cannot be followed, by their path below the root.
     pub files: BTreeMap<String, Found>,
+    /// The files with statuses beside them, by their path.
+    pub sidecars: BTreeSet<String>,
     /// Hidden files, by directory and name: among them may be temporary files of ours.
     pub hidden: Vec<(PathBuf, String)>,
     /// Why the listing is not complete, if it is not.
@@ -147,6 +150,10 @@ impl Walk {
         };
         let is_spec = metadata.is_file() && is_spec_file(&name);
         let is_walked = metadata.is_dir() && !skips_directory(&name);
+        if metadata.is_file() && name.ends_with(SIDECAR_ENDING) {
+            self.listing.sidecars.insert(relative);
+            return;
+        }
         if !is_spec && !is_walked {
             return;
         }
