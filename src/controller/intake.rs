@@ -206,20 +206,15 @@ impl Controller {
     }
 
     async fn invalid(&self, source: &str, origin: Origin, shields: Vec<ObjectRef>, errors: &[String]) {
-        {
+        if errors.is_empty() {
             let mut store = self.store();
             let state = store.sources.entry(source.to_owned()).or_default();
-            if errors.is_empty() {
-                state.invalid.remove(&origin);
-                // What it shielded may be gone.
-                state.missing_decided = false;
-            } else {
-                state.invalid.insert(origin.clone(), shields);
-            }
-        }
-        if errors.is_empty() {
+            state.invalid.remove(&origin);
+            // What it shielded may be gone.
+            state.missing_decided = false;
             return;
         }
+        self.shield(source, origin.clone(), shields);
         for error in errors {
             tracing::warn!(origin = %origin, "a document cannot be used; the last good version stays in force\n{error}");
         }
@@ -227,6 +222,11 @@ impl Controller {
         let event =
             Event { time: self.now(), type_: EventType::Warning, reason: EventReason::SourceInvalid, object: None, message: first.to_owned(), count: 1 };
         self.tell(event).await;
+    }
+
+    /// What cannot be used keeps in force what it said when it was last good.
+    pub(super) fn shield(&self, source: &str, origin: Origin, shields: Vec<ObjectRef>) {
+        self.store().sources.entry(source.to_owned()).or_default().invalid.insert(origin, shields);
     }
 
     async fn source_health(&self, source: &str, unhealthy: Option<String>) {
