@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** only a healthy source can delete, only what it showed before, and only as much at once as is believable or was confirmed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -149,7 +150,10 @@ impl Controller {
             }
         }
         match admitted.how {
-            AdmittedAs::Undeleted => self.tell(event(now, EventType::Normal, EventReason::Undeleted, &key, "it came back, with its data")).await,
+            AdmittedAs::Undeleted => {
+                self.forget_removed(&admitted.admission.uid).await?;
+                self.tell(event(now, EventType::Normal, EventReason::Undeleted, &key, "it came back, with its data")).await;
+            }
             AdmittedAs::Recovered => self.recover(&key, &admitted.admission, now).await?,
             AdmittedAs::New | AdmittedAs::Known | AdmittedAs::Changed => {}
         }
@@ -194,6 +198,17 @@ impl Controller {
         drop(store);
         self.queue.push(key.clone(), Trigger::Spec);
         true
+    }
+
+    /// The containers that went with a deletion were removed by nobody else: that they are missing is not healed, and not told as that.
+    async fn forget_removed(&self, uid: &Uid) -> Result<(), LedgerError> {
+        let applied = self.parts.ledger.facts(uid).await?.applied;
+        let facts: Vec<Fact> = {
+            let world = self.world();
+            let removed = applied.into_keys().filter(|name| world.container_named(name).is_none());
+            removed.map(|name| Fact::Applied { name, fields: BTreeMap::new() }).collect()
+        };
+        self.parts.ledger.record(uid, &facts).await
     }
 
     /// The ledger did not know the object, but its containers or volumes did: what can be told from them is written down.
