@@ -290,8 +290,18 @@ async fn prune_confirms_one_source_or_all() {
     let desk = Desk::furnished().await;
     let (code, _, err) = desk.run("prune --source elsewhere").await;
     assert!(code == 1 && err.contains("the sources are ./my-specs"), "{err}");
+    let (code, _, err) = desk.run("prune").await;
+    assert!(code == 1 && err.contains("nothing of ./my-specs was held when the operator last ran"), "a word that waits would take whatever comes: {err}");
+    assert_eq!(desk.ledger.setting(&prune_setting("./my-specs")).await.unwrap(), None);
+    let mut held = running(desk.now);
+    held["conditions"].as_array_mut().unwrap().push(json!({"type": "PruneBlocked", "status": "True", "reason": "PruneBlocked", "message": "gone"}));
+    desk.status(&workspace("alice", "shop"), held).await;
     assert_eq!(desk.run("prune --source ./my-specs/").await.0, 0);
     assert!(desk.ledger.setting(&prune_setting("./my-specs")).await.unwrap().is_some());
+
+    let desk = Desk::furnished().await;
+    let _operator = desk.operator(Vec::new());
+    assert_eq!(desk.run("prune").await.0, 0, "an operator knows best what it holds");
 }
 
 #[tokio::test]
