@@ -6,7 +6,7 @@ use serde_json::json;
 use super::testing::{Desk, running, workspace};
 use crate::config::{RUN_SETTING, deleted_setting, prune_setting};
 use crate::http::control::WatchItem;
-use crate::resource::{Kind, ObjectRef};
+use crate::resource::{Kind, ObjectRef, Origin, Uid};
 use crate::source::SourceError;
 use crate::state::*;
 
@@ -302,6 +302,35 @@ async fn prune_confirms_one_source_or_all() {
     let desk = Desk::furnished().await;
     let _operator = desk.operator(Vec::new());
     assert_eq!(desk.run("prune").await.0, 0, "an operator knows best what it holds");
+}
+
+#[tokio::test]
+async fn what_was_deleted_a_moment_ago_is_applied_anew() {
+    let desk = Desk::new().await;
+    let page = workspace("alice", "page");
+    let text = "apiVersion: dockmaster/v1\nkind: Workspace\nmetadata: {name: page, namespace: alice}\nspec: {type: static}\n";
+    let draft = desk.dir.path().join("page.yaml");
+    std::fs::write(&draft, text).unwrap();
+    let digest = crate::source::report::validate_paths(std::slice::from_ref(&draft)).items[0].digest.clone();
+    let origin = Origin { source: "./my-specs".into(), path: "alice/page.yaml".into(), document: 0 };
+    let document = Document { object: page.clone(), text: text.into(), digest, origin };
+    let fresh = Admission { uid: Uid("0198f000-0000-7000-8000-000000000001".into()), generation: 1, created: desk.now };
+    desk.ledger.admit(&document, fresh, None).await.unwrap();
+    let apply = format!("apply -f {}", draft.display());
+    assert_eq!(desk.run(&apply).await.1, "workspace/page unchanged\n");
+    assert_eq!(desk.run("delete page -n alice").await.0, 0);
+    let (code, out, err) = desk.run(&apply).await;
+    assert_eq!((code, out.as_str()), (0, "workspace/page created\n"), "{err}");
+    assert!(desk.edits.lock().unwrap()[1].contains("put back"), "{:?}", desk.edits.lock().unwrap());
+    assert_eq!(desk.ledger.setting(&deleted_setting(&page)).await.unwrap(), None, "it is not deleted any more");
+}
+
+#[tokio::test]
+async fn nothing_to_apply_is_an_error() {
+    let desk = Desk::furnished().await;
+    let (code, out, err) = desk.run("apply -f /dev/null").await;
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("nothing to apply: no document of dockmaster's in /dev/null"), "{err}");
 }
 
 #[tokio::test]
