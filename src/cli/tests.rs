@@ -334,6 +334,24 @@ async fn nothing_to_apply_is_an_error() {
 }
 
 #[tokio::test]
+async fn resolved_values_are_shown_without_asking_for_a_form() {
+    let desk = Desk::furnished().await;
+    let (code, yaml, _) = desk.run("get shop -n alice --resolved").await;
+    assert!(code == 0 && yaml.contains("\norigins:\n") && yaml.contains("resources.memory: tenant alice"), "{yaml}");
+    let (code, _, err) = desk.run("get shop -n alice --resolved -o wide").await;
+    assert!(code == 1 && err.contains("say -o yaml or -o json"), "{err}");
+}
+
+#[tokio::test]
+async fn types_are_of_no_namespace_and_some_are_built_in() {
+    let desk = Desk::furnished().await;
+    let (code, _, err) = desk.run("get wt").await;
+    assert!(code == 0 && err.contains("nothing found; built in are static, node,"), "{err}");
+    let (code, _, err) = desk.run("get wt/node").await;
+    assert!(code == 1 && err.contains("workspacetype/node is built in and has no document"), "{err}");
+}
+
+#[tokio::test]
 async fn orphans_are_listed_and_removed() {
     let desk = Desk::furnished().await;
     let (_, out, _) = desk.run("orphans").await;
