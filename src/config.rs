@@ -3,7 +3,7 @@
 //! Command-line text becomes these types in `cli`; nothing here reads the environment or arguments.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -121,12 +121,24 @@ pub fn installation(text: &str) -> Result<String, SettingError> {
     if is_installation_id(text) { Ok(text.to_owned()) } else { Err(SettingError::Installation(text.to_owned())) }
 }
 
+/// A pool of subnets, checked: IPv4, and room for one namespace at least.
+pub fn network_pool(text: &str) -> Result<String, SettingError> {
+    let parsed = text.split_once('/').and_then(|(address, prefix)| Some((address.parse::<Ipv4Addr>().ok()?, prefix.parse::<u8>().ok()?)));
+    match parsed {
+        Some((_, 1..=26)) => Ok(text.to_owned()),
+        Some(_) | None => Err(SettingError::Pool(text.to_owned())),
+    }
+}
+
 /// A setting that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingError {
     /// Not a range of ports.
     #[error("`{0}` is not a range of ports; write it like `10000-10100`")]
     Ports(String),
+    /// Not a pool of subnets.
+    #[error("`{0}` is not a pool of IPv4 networks with room for a /26; write it like `10.213.0.0/16`")]
+    Pool(String),
     /// Not an installation id.
     #[error("`{0}` is not an installation id; use 1 to 16 lower-case letters and digits, like `dm`")]
     Installation(String),
@@ -141,6 +153,16 @@ mod tests {
         assert_eq!("10000-10100".parse::<PortRange>().unwrap(), PortRange { first: 10000, last: 10100 });
         for bad in ["10000", "2-1", "0-5", "a-b", "1-65536"] {
             assert!(bad.parse::<PortRange>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn pools_have_room_for_a_namespace() {
+        for good in ["10.213.0.0/16", "192.168.7.64/26"] {
+            assert_eq!(network_pool(good).unwrap(), good);
+        }
+        for bad in ["10.213.0.0", "10.213.0.0/33", "10.213.0.0/27", "10.213.0.0/0", "10.213/16", "fd00::/16", "x"] {
+            assert!(network_pool(bad).is_err(), "{bad}");
         }
     }
 

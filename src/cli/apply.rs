@@ -7,6 +7,7 @@ use clap::Args;
 use super::edit::Editor;
 use super::out::Failure;
 use super::{Context, specs};
+use crate::config::deleted_setting;
 use crate::resource::ObjectRef;
 use crate::source::{Edit, Item, splice};
 
@@ -33,12 +34,27 @@ pub async fn run(context: &mut Context<'_>, arguments: &ApplyArgs) -> Result<(),
     if specs::tell(context, &report)? > 0 {
         return Err(Failure::new("nothing was written"));
     }
+    if report.items.is_empty() {
+        let files: Vec<String> = arguments.files.iter().map(|file| file.display().to_string()).collect();
+        return Err(Failure::new(format!("nothing to apply: no document of dockmaster's in {}", files.join(", "))));
+    }
     let documents = report.items.iter().map(|item| Ok((target(item, arguments.namespace.as_deref())?, item))).collect::<Result<Vec<_>, Failure>>()?;
     let editor = Editor::open(context).await?;
     for (object, item) in documents {
         let known = editor.views.iter().map(|view| &view.record).find(|record| record.object == object && record.tombstone.is_none());
+        // What was removed a moment ago, and not yet noticed, is made again: what the ledger says of it is over.
+        let deleted = deleted_setting(&object);
+        let is_going = match known {
+            Some(record) => editor.ledger.setting(&deleted).await?.is_some() || editor.is_removed(record),
+            None => false,
+        };
         let put = Edit::Put(item.text.clone());
         let done = match known {
+            Some(record) if is_going => {
+                editor.edit(context, &object, Some(&record.origin), Edit::PutBack(item.text.clone())).await?;
+                editor.ledger.set_setting(&deleted, None).await?;
+                "created"
+            }
             Some(record) if record.digest == item.digest => "unchanged",
             Some(record) => {
                 editor.edit(context, &object, Some(&record.origin), put).await?;

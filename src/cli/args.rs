@@ -17,7 +17,7 @@ use super::orphans::OrphansArgs;
 use super::specs::{ExplainArgs, SchemaArgs, ValidateArgs};
 use super::wait::WaitArgs;
 use super::why::WhyArgs;
-use crate::config::{PortRange, RunSettings, StatusMode, installation};
+use crate::config::{PortRange, RunSettings, StatusMode, installation, network_pool};
 use crate::resource::quantity::Duration;
 use crate::source::directory::Root;
 
@@ -138,7 +138,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "A-B", default_value = "10000-10100")]
     pub port_range: PortRange,
     /// The pool from which networks get their subnets
-    #[arg(long, value_name = "CIDR", default_value = "10.213.0.0/16")]
+    #[arg(long, value_name = "CIDR", default_value = "10.213.0.0/16", value_parser = |text: &str| network_pool(text))]
     pub network_pool: String,
     /// A host directory below which specs may mount; may be repeated
     #[arg(long, value_name = "DIR")]

@@ -4,11 +4,11 @@ use clap::Args;
 
 use super::args::NamesArgs;
 use super::edit::Editor;
-use super::objects::find;
+use super::objects::{View, find};
 use super::out::Failure;
 use super::{Context, names, table, terminal};
 use crate::config::{deleted_setting, prune_setting};
-use crate::resource::ObjectRef;
+use crate::resource::{ConditionType, ObjectRef, Status};
 use crate::source::Edit;
 use crate::state::{Consent, Record, Tombstone};
 
@@ -140,9 +140,19 @@ pub async fn prune(context: &mut Context<'_>, arguments: &PruneArgs) -> Result<(
         }
     };
     for source in chosen {
+        if !editor.running && !editor.views.iter().any(|view| is_held(view, source)) {
+            // A confirmation that waits would take whatever is held one day.
+            return Err(Failure::new(format!("nothing of {source} was held when the operator last ran; start it, and confirm what it holds then")));
+        }
         editor.ledger.set_setting(&prune_setting(source), Some(&context.now.to_string())).await?;
-        context.out.line(format_args!("held deletions of {source} confirmed"))?;
+        context.out.line(format_args!("what is held of {source} is confirmed"))?;
     }
     editor.nudge(context, None).await?;
     editor.later(context)
+}
+
+/// Whether its deletion, or all of its source, waits for a person's word.
+fn is_held(view: &View, source: &str) -> bool {
+    let waits = |status: Status| status.is_true(ConditionType::PruneBlocked) || status.is_true(ConditionType::SourceUnhealthy);
+    view.record.tombstone.is_none() && view.record.origin.source == source && view.typed_status().is_some_and(waits)
 }

@@ -12,8 +12,8 @@ use super::{Access, Context};
 use crate::config::RunSettings;
 use crate::http::control::{WatchFilter, WatchItem};
 use crate::resource::{ObjectRef, Origin};
-use crate::source::{Edit, SourceError};
-use crate::state::{Fact, Ledger};
+use crate::source::{Edit, SourceError, splice};
+use crate::state::{Fact, Ledger, Record};
 
 /// How long a verb waits for the operator to have read its edit, so that a `wait` behind it does not see the state before.
 const READ_BY_OPERATOR: Duration = Duration::from_secs(5);
@@ -81,6 +81,18 @@ impl Editor {
             drop(tokio::time::timeout(READ_BY_OPERATOR, read).await);
         }
         Ok(origin)
+    }
+
+    /// Whether the file that declared it is gone, or declares it no more, and the operator has not noticed yet.
+    pub fn is_removed(&self, record: &Record) -> bool {
+        let Some(root) = self.settings.root_of(&record.origin).filter(|root| root.path.is_dir()) else { return false };
+        match std::fs::read_to_string(root.path.join(&record.origin.path)) {
+            Ok(text) => {
+                let declares = |value: &serde_json::Value| root.identify(&record.origin.path, value).as_ref() == Some(&record.object);
+                !splice::documents(&text).iter().any(|piece| piece.value.as_ref().is_some_and(declares))
+            }
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        }
     }
 
     /// Leaves facts about an object for its next reconcile, and asks for that now.

@@ -88,9 +88,11 @@ pub async fn run(context: &mut Context<'_>, arguments: &EventsArgs) -> Result<()
             WatchItem::Event { event } if arguments.wants(&objects, &event) => match arguments.output {
                 TextOrJson::Text => {
                     context.now = jiff::Timestamp::now();
-                    let rows = rows(context, arguments, std::slice::from_ref(&event));
-                    // The header was printed with the past.
-                    context.out.line(rows.lines().nth(1).unwrap_or_default())?;
+                    // Under the columns of those before it; the header was printed with the past.
+                    events.drain(..events.len().saturating_sub(ALIGNED));
+                    events.push(event);
+                    let rows = rows(context, arguments, &events);
+                    context.out.line(rows.lines().last().unwrap_or_default())?;
                 }
                 TextOrJson::Json => context.out.line(json!(event))?,
             },
@@ -99,6 +101,9 @@ pub async fn run(context: &mut Context<'_>, arguments: &EventsArgs) -> Result<()
     }
     Err(Failure::unreachable("the operator ended, or told more than could be printed; watch again"))
 }
+
+/// With so many before it a row of `-w` is brought into columns.
+const ALIGNED: usize = 20;
 
 /// More than the ledger keeps.
 const EVERYTHING: u32 = 1_000_000;

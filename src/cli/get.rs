@@ -11,8 +11,9 @@ use super::objects::{self, View, find, list, select};
 use super::out::Failure;
 use super::table::Columns;
 use super::{Context, resolved};
+use crate::desired::builtin;
 use crate::http::control::{WatchFilter, WatchItem};
-use crate::resource::ObjectRef;
+use crate::resource::{Kind, ObjectRef};
 use crate::source::splice;
 use crate::state::Ledger;
 
@@ -43,7 +44,7 @@ pub struct GetArgs {
     /// Only objects with these labels: KEY=VALUE, KEY!=VALUE, KEY, !KEY, with commas between
     #[arg(short = 'l', long, value_name = "LABELS")]
     pub selector: Option<String>,
-    /// Every value that is in force, with where it comes from
+    /// Every value that is in force, with where it comes from; as YAML, or JSON with -o json
     #[arg(long)]
     pub resolved: bool,
     /// Go on with what changes; needs a running operator
@@ -71,17 +72,22 @@ pub async fn run(context: &mut Context<'_>, arguments: &GetArgs) -> Result<(), F
     let wanted = names::parse(&arguments.names, &arguments.namespace)?;
     let selector: Selector = arguments.selector.as_deref().map_or_else(|| Ok(Selector::default()), str::parse)?;
     let namespace = (!arguments.all_namespaces).then_some(arguments.namespace.as_str());
+    let output = match arguments.output {
+        Form::Table if arguments.resolved => Form::Yaml,
+        Form::Wide | Form::Name if arguments.resolved => return Err(Failure::new("--resolved prints whole objects; say -o yaml or -o json")),
+        Form::Table | Form::Wide | Form::Yaml | Form::Json | Form::Name => arguments.output,
+    };
     if arguments.watch {
         return watch(context, arguments, &wanted, &selector, namespace).await;
     }
     let (ledger, all) = context.read().await?;
     let mut views = select(all.clone(), &wanted, namespace)?;
     views.retain(|view| selector.matches(view.field(&["metadata", "labels"]).as_ref()));
-    if views.is_empty() && matches!(arguments.output, Form::Table | Form::Wide | Form::Name) {
-        return Ok(context.out.note(nothing(arguments, namespace))?);
+    if views.is_empty() && matches!(output, Form::Table | Form::Wide | Form::Name) {
+        return Ok(context.out.note(nothing(arguments, &wanted, namespace))?);
     }
     let columns = columns(context, arguments, &wanted);
-    match arguments.output {
+    match output {
         Form::Table | Form::Wide => context.out.text(columns.table(&views))?,
         Form::Name => {
             for view in &views {
@@ -95,7 +101,7 @@ pub async fn run(context: &mut Context<'_>, arguments: &GetArgs) -> Result<(), F
             }
             let named_one = matches!(&wanted, Wanted::Objects(objects) if objects.len() == 1);
             let value = values.pop_if(|_| named_one).unwrap_or_else(|| list(values));
-            print(context, arguments.output, &value)?;
+            print(context, output, &value)?;
         }
     }
     Ok(())
@@ -109,9 +115,13 @@ fn columns(context: &Context<'_>, arguments: &GetArgs, wanted: &Wanted) -> Colum
     Columns { namespaces: arguments.all_namespaces, kinds, wide: arguments.output == Form::Wide, now: context.now }
 }
 
-fn nothing(arguments: &GetArgs, namespace: Option<&str>) -> String {
+fn nothing(arguments: &GetArgs, wanted: &Wanted, namespace: Option<&str>) -> String {
     let selected = if arguments.selector.is_some() { " with these labels" } else { "" };
-    match namespace {
+    let is_only = |kind: Kind| matches!(wanted, Wanted::Kinds(kinds) if *kinds == [kind]);
+    if is_only(Kind::WorkspaceType) {
+        return format!("nothing found{selected}; built in are {}", builtin::TYPES.join(", "));
+    }
+    match namespace.filter(|_| !is_only(Kind::Tenant)) {
         Some(namespace) => format!("nothing found{selected} in namespace {namespace}; -A looks in all"),
         None => format!("nothing found{selected}"),
     }

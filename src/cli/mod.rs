@@ -136,7 +136,12 @@ impl Context<'_> {
         let Some(text) = ledger.setting(RUN_SETTING).await? else {
             return Err(Failure::new(format!("no operator has run on {} yet; start one with `dockmaster run --specs DIR`", self.state_dir.display())));
         };
-        let settings: RunSettings = serde_json::from_str(&text)?;
+        self.remembered(&text)
+    }
+
+    /// The settings that the ledger remembers, if they are of the installation asked for.
+    pub fn remembered(&self, text: &str) -> Result<RunSettings, Failure> {
+        let settings: RunSettings = serde_json::from_str(text)?;
         match &self.global.installation {
             Some(asked) if *asked != settings.installation => Err(Failure::new(format!(
                 "{} belongs to installation {}, not {asked}; name the other one's --state-dir",

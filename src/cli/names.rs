@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use super::out::Failure;
+use crate::desired::builtin;
 use crate::resource::{Kind, ObjectRef};
 pub use crate::source::render::nearest;
 
@@ -85,6 +86,9 @@ pub fn not_found<'a>(object: &ObjectRef, known: impl IntoIterator<Item = &'a Obj
         return found(format!("; there is {other}"));
     }
     let names = known.into_iter().filter(|other| other.kind == object.kind && other.namespace == object.namespace).map(|other| other.name.as_str());
+    if object.kind == Kind::WorkspaceType && builtin::TYPES.contains(&object.name.as_str()) {
+        return format!("{} is built in and has no document; `dockmaster get workspace NAME --resolved` shows what it gives", object.short());
+    }
     found(match nearest(&object.name, names) {
         Some(name) => format!("; did you mean {}/{name}?", object.kind.singular()),
         None => format!("; `dockmaster get {}s{}` lists what there is", object.kind.singular(), if object.namespace.is_some() { " -A" } else { "" }),

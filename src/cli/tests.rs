@@ -6,7 +6,7 @@ use serde_json::json;
 use super::testing::{Desk, running, workspace};
 use crate::config::{RUN_SETTING, deleted_setting, prune_setting};
 use crate::http::control::WatchItem;
-use crate::resource::{Kind, ObjectRef};
+use crate::resource::{Kind, ObjectRef, Origin, Uid};
 use crate::source::SourceError;
 use crate::state::*;
 
@@ -290,8 +290,65 @@ async fn prune_confirms_one_source_or_all() {
     let desk = Desk::furnished().await;
     let (code, _, err) = desk.run("prune --source elsewhere").await;
     assert!(code == 1 && err.contains("the sources are ./my-specs"), "{err}");
+    let (code, _, err) = desk.run("prune").await;
+    assert!(code == 1 && err.contains("nothing of ./my-specs was held when the operator last ran"), "a word that waits would take whatever comes: {err}");
+    assert_eq!(desk.ledger.setting(&prune_setting("./my-specs")).await.unwrap(), None);
+    let mut held = running(desk.now);
+    held["conditions"].as_array_mut().unwrap().push(json!({"type": "PruneBlocked", "status": "True", "reason": "PruneBlocked", "message": "gone"}));
+    desk.status(&workspace("alice", "shop"), held).await;
     assert_eq!(desk.run("prune --source ./my-specs/").await.0, 0);
     assert!(desk.ledger.setting(&prune_setting("./my-specs")).await.unwrap().is_some());
+
+    let desk = Desk::furnished().await;
+    let _operator = desk.operator(Vec::new());
+    assert_eq!(desk.run("prune").await.0, 0, "an operator knows best what it holds");
+}
+
+#[tokio::test]
+async fn what_was_deleted_a_moment_ago_is_applied_anew() {
+    let desk = Desk::new().await;
+    let page = workspace("alice", "page");
+    let text = "apiVersion: dockmaster/v1\nkind: Workspace\nmetadata: {name: page, namespace: alice}\nspec: {type: static}\n";
+    let draft = desk.dir.path().join("page.yaml");
+    std::fs::write(&draft, text).unwrap();
+    let digest = crate::source::report::validate_paths(std::slice::from_ref(&draft)).items[0].digest.clone();
+    let origin = Origin { source: "./my-specs".into(), path: "alice/page.yaml".into(), document: 0 };
+    let document = Document { object: page.clone(), text: text.into(), digest, origin };
+    let fresh = Admission { uid: Uid("0198f000-0000-7000-8000-000000000001".into()), generation: 1, created: desk.now };
+    desk.ledger.admit(&document, fresh, None).await.unwrap();
+    let apply = format!("apply -f {}", draft.display());
+    assert_eq!(desk.run(&apply).await.1, "workspace/page unchanged\n");
+    assert_eq!(desk.run("delete page -n alice").await.0, 0);
+    let (code, out, err) = desk.run(&apply).await;
+    assert_eq!((code, out.as_str()), (0, "workspace/page created\n"), "{err}");
+    assert!(desk.edits.lock().unwrap()[1].contains("put back"), "{:?}", desk.edits.lock().unwrap());
+    assert_eq!(desk.ledger.setting(&deleted_setting(&page)).await.unwrap(), None, "it is not deleted any more");
+}
+
+#[tokio::test]
+async fn nothing_to_apply_is_an_error() {
+    let desk = Desk::furnished().await;
+    let (code, out, err) = desk.run("apply -f /dev/null").await;
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("nothing to apply: no document of dockmaster's in /dev/null"), "{err}");
+}
+
+#[tokio::test]
+async fn resolved_values_are_shown_without_asking_for_a_form() {
+    let desk = Desk::furnished().await;
+    let (code, yaml, _) = desk.run("get shop -n alice --resolved").await;
+    assert!(code == 0 && yaml.contains("\norigins:\n") && yaml.contains("resources.memory: tenant alice"), "{yaml}");
+    let (code, _, err) = desk.run("get shop -n alice --resolved -o wide").await;
+    assert!(code == 1 && err.contains("say -o yaml or -o json"), "{err}");
+}
+
+#[tokio::test]
+async fn types_are_of_no_namespace_and_some_are_built_in() {
+    let desk = Desk::furnished().await;
+    let (code, _, err) = desk.run("get wt").await;
+    assert!(code == 0 && err.contains("nothing found; built in are static, node,"), "{err}");
+    let (code, _, err) = desk.run("get wt/node").await;
+    assert!(code == 1 && err.contains("workspacetype/node is built in and has no document"), "{err}");
 }
 
 #[tokio::test]

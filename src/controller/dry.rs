@@ -6,7 +6,7 @@ use super::Controller;
 use crate::desired::Intent;
 use crate::observed::{Network, NetworkOwner, TaskKey, TaskResult, TaskState};
 use crate::planner::{Operation, Plan};
-use crate::resource::{Kind, ObjectRef};
+use crate::resource::{Kind, ObjectRef, Origin};
 use crate::source::{Item, SourceEvent};
 use crate::state::{Facts, LedgerError, Trigger};
 
@@ -17,6 +17,8 @@ pub struct Listing {
     pub source: String,
     /// Its documents.
     pub items: Vec<Item>,
+    /// Files and documents that cannot be used, each with what it shields from deletion.
+    pub invalid: Vec<(Origin, Vec<ObjectRef>)>,
     /// Whether these are all of the source, so that what is missing is gone.
     pub complete: bool,
 }
@@ -35,6 +37,9 @@ impl Controller {
             for item in listing.items {
                 wanted.insert(item.resource.reference());
                 self.intake(&listing.source, SourceEvent::InitApply(Box::new(item))).await?;
+            }
+            for (origin, shields) in listing.invalid {
+                self.shield(&listing.source, origin, shields);
             }
             self.intake(&listing.source, SourceEvent::InitDone).await?;
             if listing.complete {

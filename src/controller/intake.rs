@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** only a healthy source can delete, only what it showed before, and only as much at once as is believable or was confirmed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -149,7 +150,10 @@ impl Controller {
             }
         }
         match admitted.how {
-            AdmittedAs::Undeleted => self.tell(event(now, EventType::Normal, EventReason::Undeleted, &key, "it came back, with its data")).await,
+            AdmittedAs::Undeleted => {
+                self.forget_removed(&admitted.admission.uid).await?;
+                self.tell(event(now, EventType::Normal, EventReason::Undeleted, &key, "it came back, with its data")).await;
+            }
             AdmittedAs::Recovered => self.recover(&key, &admitted.admission, now).await?,
             AdmittedAs::New | AdmittedAs::Known | AdmittedAs::Changed => {}
         }
@@ -201,6 +205,17 @@ impl Controller {
         true
     }
 
+    /// The containers that went with a deletion were removed by nobody else: that they are missing is not healed, and not told as that.
+    async fn forget_removed(&self, uid: &Uid) -> Result<(), LedgerError> {
+        let applied = self.parts.ledger.facts(uid).await?.applied;
+        let facts: Vec<Fact> = {
+            let world = self.world();
+            let removed = applied.into_keys().filter(|name| world.container_named(name).is_none());
+            removed.map(|name| Fact::Applied { name, fields: BTreeMap::new() }).collect()
+        };
+        self.parts.ledger.record(uid, &facts).await
+    }
+
     /// The ledger did not know the object, but its containers or volumes did: what can be told from them is written down.
     async fn recover(&self, key: &ObjectRef, admission: &Admission, now: Timestamp) -> Result<(), LedgerError> {
         let facts = facts_of(&self.world(), key, &admission.uid, now);
@@ -219,20 +234,15 @@ impl Controller {
     }
 
     async fn invalid(&self, source: &str, origin: Origin, shields: Vec<ObjectRef>, errors: &[String]) {
-        {
+        if errors.is_empty() {
             let mut store = self.store();
             let state = store.sources.entry(source.to_owned()).or_default();
-            if errors.is_empty() {
-                state.invalid.remove(&origin);
-                // What it shielded may be gone.
-                state.missing_decided = false;
-            } else {
-                state.invalid.insert(origin.clone(), shields);
-            }
-        }
-        if errors.is_empty() {
+            state.invalid.remove(&origin);
+            // What it shielded may be gone.
+            state.missing_decided = false;
             return;
         }
+        self.shield(source, origin.clone(), shields);
         for error in errors {
             tracing::warn!(origin = %origin, "a document cannot be used; the last good version stays in force\n{error}");
         }
@@ -240,6 +250,11 @@ impl Controller {
         let event =
             Event { time: self.now(), type_: EventType::Warning, reason: EventReason::SourceInvalid, object: None, message: first.to_owned(), count: 1 };
         self.tell(event).await;
+    }
+
+    /// What cannot be used keeps in force what it said when it was last good.
+    pub(super) fn shield(&self, source: &str, origin: Origin, shields: Vec<ObjectRef>) {
+        self.store().sources.entry(source.to_owned()).or_default().invalid.insert(origin, shields);
     }
 
     async fn source_health(&self, source: &str, unhealthy: Option<String>) {

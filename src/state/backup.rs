@@ -15,7 +15,7 @@ pub enum BackupError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// The file is there.
-    #[error("{} exists already; name another file, or allow it to be overwritten", .0.display())]
+    #[error("{} exists already; name another file, or say --overwrite", .0.display())]
     Exists(PathBuf),
     /// There is no such backup.
     #[error("there is no backup at {}", .0.display())]

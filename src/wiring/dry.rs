@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dockmaster::cli::args::{Global, PlanArgs, TextOrJson};
-use dockmaster::cli::{Access, Adapters, Context, Failure, out};
+use dockmaster::cli::{Access, Context, Failure, out};
 use dockmaster::config::{RUN_SETTING, RunSettings};
 use dockmaster::controller::dry::Listing;
 use dockmaster::controller::{Clock, Controller, Parts, Permission};
-use dockmaster::planner::{Plan, print};
-use dockmaster::resource::ObjectRef;
+use dockmaster::planner::{Action, Cause, Plan, PlanItem, print};
+use dockmaster::resource::status::{Next, NextAction};
+use dockmaster::resource::{ObjectRef, Origin};
 use dockmaster::source::directory::{DirectorySource, Root};
 use dockmaster::source::sink::Nowhere;
 use dockmaster::source::{Item, SourceEvent, SpecSource};
@@ -26,41 +27,65 @@ use super::host::{FixedClock, SystemClock, SystemHost};
 /// Plans, prints, and says by the exit code whether there is anything to do.
 pub async fn plan(context: &mut Context<'_>, arguments: &PlanArgs) -> Result<u8, Failure> {
     let at = arguments.at.as_deref().map(|text| instant(text, context.now)).transpose()?;
-    let (ledger, settings) = known(context.adapters, &context.state_dir.clone(), &context.global.clone()).await?;
+    let (adapters, state_dir) = (context.adapters, context.state_dir.clone());
+    let ledger = adapters.ledger(&state_dir, Access::Read).await.ok();
+    let remembered = match &ledger {
+        Some(ledger) => ledger.setting(RUN_SETTING).await?,
+        None => None,
+    };
+    let settings = match remembered {
+        Some(text) => context.remembered(&text)?,
+        None => first(&context.global, &arguments.paths)?,
+    };
+    let ledger = ledger.unwrap_or_else(|| Arc::new(MemoryLedger::default()));
     let (settings, chosen) = choose(settings, &arguments.paths)?;
-    let now = planned(&settings, ledger.clone(), &chosen, Arc::new(SystemClock)).await?;
+    let Planned { plans: now, problems } = planned(&settings, ledger.clone(), &chosen, Arc::new(SystemClock)).await?;
     let plans = match at {
-        Some(at) => planned(&settings, ledger, &chosen, Arc::new(FixedClock(at))).await?,
+        Some(at) => planned(&settings, ledger, &chosen, Arc::new(FixedClock(at))).await?.plans,
         None => now.clone(),
     };
-    let items: Vec<_> = plans.iter().flat_map(|(object, plan)| print::items(object, plan)).collect();
-    if arguments.output == TextOrJson::Json {
-        context.out.line(format_args!("{:#}", serde_json::to_value(&items)?))?;
-        return Ok(if items.is_empty() { out::DONE } else { out::CHANGES });
-    }
-    for (object, plan) in &plans {
-        context.out.text(print::text(object, plan))?;
-    }
+    let mut items: Vec<_> = plans.iter().flat_map(|(object, plan)| print::items(object, plan)).collect();
     let due = due(&now, at, &items);
-    for line in &due {
-        context.out.line(line)?;
+    let is_empty = items.is_empty() && due.is_empty();
+    if arguments.output == TextOrJson::Json {
+        items.extend(due.iter().map(|(object, next)| coming(object, next, context.now)));
+        context.out.line(format_args!("{:#}", serde_json::to_value(&items)?))?;
+    } else {
+        for (object, plan) in plans.iter().filter(|(object, _)| !due.iter().any(|(due, _)| *due == object)) {
+            context.out.text(print::text(object, plan))?;
+        }
+        for (object, next) in &due {
+            context.out.line(format_args!("{object}\n  at {}: {} ({})", print::instant(next.at), next.action, next.why))?;
+        }
+        context.out.line(if is_empty { "Nothing to do.".to_owned() } else { print::count(&items) })?;
     }
-    if items.is_empty() && due.is_empty() {
-        context.out.line("Nothing to do.")?;
-        return Ok(out::DONE);
+    // One bad document affects no other: what the good ones lead to is printed all the same.
+    match problems.is_empty() {
+        true => Ok(if is_empty { out::DONE } else { out::CHANGES }),
+        false => Err(Failure::new(problems.join("\n"))),
     }
-    context.out.line(print::count(&items))?;
-    Ok(out::CHANGES)
 }
 
 /// What comes by itself until then, of objects for which nothing else is planned.
-fn due(now: &[(ObjectRef, Plan)], at: Option<Timestamp>, items: &[dockmaster::planner::PlanItem]) -> Vec<String> {
+fn due<'a>(now: &'a [(ObjectRef, Plan)], at: Option<Timestamp>, items: &[PlanItem]) -> Vec<(&'a ObjectRef, &'a Next)> {
     let Some(at) = at else { return Vec::new() };
     now.iter()
         .filter(|(object, _)| !items.iter().any(|item| item.object == *object))
         .filter_map(|(object, plan)| plan.next.as_ref().filter(|next| next.at <= at).map(|next| (object, next)))
-        .map(|(object, next)| format!("{object}\n  at {}: {} ({})", print::instant(next.at), next.action, next.why))
         .collect()
+}
+
+/// The same for programs.
+fn coming(object: &ObjectRef, next: &Next, now: Timestamp) -> PlanItem {
+    let (action, operation) = match next.action {
+        NextAction::Stop => (Action::Stop, "stop"),
+        NextAction::Start => (Action::Start, "start"),
+        NextAction::Expire => (Action::Delete, "expire"),
+        NextAction::Purge => (Action::Delete, "purge"),
+        NextAction::Retry => (Action::Wait, "retry"),
+    };
+    let cause = Cause::new("time", print::instant(now), format!("{}: {}", print::instant(next.at), next.why));
+    PlanItem { object: object.clone(), action, operation: operation.to_owned(), target: object.short(), cause, depends_on: Vec::new() }
 }
 
 /// `2h` from now, or an instant.
@@ -71,21 +96,14 @@ fn instant(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
     text.parse().map_err(|_| Failure::new(format!("`{text}` is neither a time from now like `2h` nor an instant like 2030-01-31T18:00:00Z")))
 }
 
-/// What the last `run` left: its ledger and settings; without one, an empty ledger and the defaults.
-async fn known(adapters: &dyn Adapters, state_dir: &Path, global: &Global) -> Result<(Arc<dyn Ledger>, RunSettings), Failure> {
-    let ledger = adapters.ledger(state_dir, Access::Read).await.ok();
-    let text = match &ledger {
-        Some(ledger) => ledger.setting(RUN_SETTING).await?,
-        None => None,
-    };
-    match (ledger, text) {
-        (Some(ledger), Some(text)) => Ok((ledger, serde_json::from_str(&text)?)),
-        (ledger, _) => {
-            let mut settings = dockmaster::cli::args::default_run().settings(global)?;
-            settings.roots.retain(|root| root.path.is_dir());
-            Ok((ledger.unwrap_or_else(|| Arc::new(MemoryLedger::default())), settings))
-        }
+/// The settings of a first `run`.
+fn first(global: &Global, paths: &[PathBuf]) -> Result<RunSettings, Failure> {
+    let mut settings = dockmaster::cli::args::default_run().settings(global)?;
+    settings.roots.retain(|root| root.path.is_dir());
+    if settings.roots.is_empty() && paths.is_empty() {
+        return Err(Failure::new("there is no directory `specs` here, and no operator has run yet; name the specs: `dockmaster plan DIR`"));
     }
+    Ok(settings)
 }
 
 /// Which documents: all of a root, or those below a path.
@@ -120,17 +138,27 @@ fn choose(mut settings: RunSettings, paths: &[PathBuf]) -> Result<(RunSettings, 
     Ok((settings, chosen))
 }
 
-async fn planned(settings: &RunSettings, ledger: Arc<dyn Ledger>, chosen: &[Chosen], clock: Arc<dyn Clock>) -> Result<Vec<(ObjectRef, Plan)>, Failure> {
+/// The plans of the good documents, and what is wrong with the others.
+struct Planned {
+    plans: Vec<(ObjectRef, Plan)>,
+    problems: Vec<String>,
+}
+
+async fn planned(settings: &RunSettings, ledger: Arc<dyn Ledger>, chosen: &[Chosen], clock: Arc<dyn Clock>) -> Result<Planned, Failure> {
     let ledger: Arc<dyn Ledger> = Arc::new(OverlayLedger::new(ledger));
     let mut listings: BTreeMap<String, Listing> = BTreeMap::new();
     let mut sources: Vec<Arc<dyn SpecSource>> = Vec::new();
     let mut wanted: Vec<ObjectRef> = Vec::new();
+    let mut problems: Vec<String> = Vec::new();
     for choice in chosen {
-        let (source, items) = list(settings, &choice.root).await?;
-        let below = |item: &Item| choice.below.as_ref().is_none_or(|below| choice.root.path.join(&item.origin.path).starts_with(below));
-        wanted.extend(items.iter().filter(|item| below(item)).map(|item| item.resource.reference()));
+        let Listed { source, items, invalid } = list(settings, &choice.root).await?;
+        let below = |origin: &Origin| choice.below.as_ref().is_none_or(|below| choice.root.path.join(&origin.path).starts_with(below));
+        wanted.extend(items.iter().filter(|item| below(&item.origin)).map(|item| item.resource.reference()));
+        problems.extend(invalid.iter().filter(|invalid| below(&invalid.origin)).flat_map(|invalid| invalid.errors.clone()));
         let complete = choice.below.is_none();
-        listings.entry(choice.root.name.clone()).or_insert(Listing { source: choice.root.name.clone(), items, complete }).complete |= complete;
+        let invalid = invalid.into_iter().map(|invalid| (invalid.origin, invalid.shields)).collect();
+        let listing = Listing { source: choice.root.name.clone(), items, invalid, complete };
+        listings.entry(choice.root.name.clone()).or_insert(listing).complete |= complete;
         sources.push(source);
     }
     let partial = chosen.iter().all(|choice| choice.below.is_some());
@@ -147,26 +175,40 @@ async fn planned(settings: &RunSettings, ledger: Arc<dyn Ledger>, chosen: &[Chos
         settings: settings.clone(),
     });
     let plans = controller.dry(listings.into_values().collect()).await?.ok_or_else(|| Failure::unreachable("the engine does not answer"))?;
-    Ok(plans.into_iter().filter(|(object, _)| !partial || wanted.contains(object)).collect())
+    Ok(Planned { plans: plans.into_iter().filter(|(object, _)| !partial || wanted.contains(object)).collect(), problems })
 }
 
-/// All good documents of a root, as a running operator would take them in.
-pub(super) async fn list(settings: &RunSettings, root: &Root) -> Result<(Arc<dyn SpecSource>, Vec<Item>), Failure> {
+/// What a root says.
+pub(super) struct Listed {
+    source: Arc<dyn SpecSource>,
+    /// The good documents.
+    pub items: Vec<Item>,
+    /// The others.
+    pub invalid: Vec<Unusable>,
+}
+
+/// A file or document that cannot be used.
+pub(super) struct Unusable {
+    origin: Origin,
+    shields: Vec<ObjectRef>,
+    /// What is wrong with it, rendered.
+    pub errors: Vec<String>,
+}
+
+/// All documents of a root, as a running operator would take them in.
+pub(super) async fn list(settings: &RunSettings, root: &Root) -> Result<Listed, Failure> {
     let source: Arc<dyn SpecSource> = Arc::new(DirectorySource::new(root.clone(), super::options(Some(settings), None)));
     let mut events = source.events();
     let mut items = Vec::new();
-    let mut problems = Vec::new();
+    let mut invalid = Vec::new();
     while let Some(event) = events.next().await {
         match event {
             SourceEvent::InitApply(item) | SourceEvent::Apply(item) => items.push(*item),
-            SourceEvent::Invalid { errors, .. } => problems.extend(errors),
+            SourceEvent::Invalid { origin, shields, errors } => invalid.push(Unusable { origin, shields, errors }),
             SourceEvent::InitDone => break,
             SourceEvent::Unhealthy(why) => return Err(Failure::new(format!("{}: {why}", root.name))),
             SourceEvent::Init | SourceEvent::Reported { .. } | SourceEvent::Gone(_) | SourceEvent::Healthy => {}
         }
     }
-    if !problems.is_empty() {
-        return Err(Failure::new(problems.join("\n")));
-    }
-    Ok((source, items))
+    Ok(Listed { source, items, invalid })
 }

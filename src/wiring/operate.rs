@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dockmaster::cli::args::{LogFormat, RunArgs};
 use dockmaster::cli::{Context, Failure, out};
@@ -37,11 +37,17 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Runs the operator until it is told to stop, or once.
 pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, Failure> {
     telemetry(arguments.log_format);
-    let settings = arguments.settings(&context.global)?;
+    let begun = Instant::now();
+    let limit = arguments.once.then(|| Duration::try_from(arguments.timeout.0).unwrap_or(Duration::from_secs(600)));
+    let mut settings = arguments.settings(&context.global)?;
     let state_dir = context.state_dir.clone();
     statedir::prepare(&state_dir)?;
     let _directory = StateDirLock::acquire(&state_dir)?;
     let ledger = Arc::new(SqliteLedger::open(&state_dir).await?);
+    if let Some(text) = ledger.setting(RUN_SETTING).await? {
+        // What a state directory knows is of one installation; another one would make all of it a second time.
+        settings.installation = context.remembered(&text)?.installation;
+    }
     let stop = CancellationToken::new();
     on_signals(&stop)?;
     let Some(client) = engine(&settings, arguments.once, &stop).await? else { return Ok(out::DONE) };
@@ -56,7 +62,7 @@ pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, F
     };
     let permission = Permission::default();
     let lock = if claim.is_the_engine(&client) {
-        tokio::select! { biased; () = stop.cancelled() => return Ok(out::DONE), lock = claim.acquire(&client) => Some(lock?) }
+        tokio::select! { biased; () = stop.cancelled() => return Ok(out::DONE), lock = claim.acquire(&client, limit) => Some(lock?) }
     } else if arguments.once {
         return Err(Failure::new("another engine answers than before; `run --accept-engine` takes it"));
     } else {
@@ -90,7 +96,7 @@ pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, F
     let listener = control::bind(&state_dir)?;
     let served = tokio::spawn(control::serve(listener, Arc::new(Handle::new(controller.clone(), Timestamp::now())), stop.clone()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), state = %state_dir.display(), "the operator runs");
-    let code = operate(context, arguments, &controller, &stop).await;
+    let code = operate(context, limit.map(|limit| limit.saturating_sub(begun.elapsed())), &controller, &stop).await;
     stop.cancel();
     drop(served.await);
     done.cancel();
@@ -106,16 +112,16 @@ pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, F
     }
 }
 
-async fn operate(context: &mut Context<'_>, arguments: &RunArgs, controller: &Arc<Controller>, stop: &CancellationToken) -> Result<u8, Failure> {
+/// Runs the controller; with a limit only until it has converged.
+async fn operate(context: &mut Context<'_>, limit: Option<Duration>, controller: &Arc<Controller>, stop: &CancellationToken) -> Result<u8, Failure> {
     let running = tokio::spawn({
         let (controller, stop) = (controller.clone(), stop.clone());
         async move { controller.run(stop).await }
     });
-    if !arguments.once {
+    let Some(limit) = limit else {
         running.await??;
         return Ok(out::DONE);
-    }
-    let limit = Duration::try_from(arguments.timeout.0).unwrap_or(Duration::from_secs(600));
+    };
     let outcome = tokio::select! { biased;
         outcome = controller.settled(limit) => outcome,
         () = stop.cancelled() => return Ok(out::INTERRUPTED),
@@ -176,12 +182,16 @@ enum Held {
 }
 
 impl Claim {
-    /// Takes the lock, waiting for as long as another holds it.
-    async fn acquire(&self, client: &Client) -> Result<Lock, dockmaster::runtime::Error> {
-        Lock::acquire(client, &self.installation, &self.image, &self.holder, |other| {
+    /// Takes the lock, waiting for as long as another holds it, or until the limit.
+    async fn acquire(&self, client: &Client, limit: Option<Duration>) -> Result<Lock, Failure> {
+        let lock = Lock::acquire(client, &self.installation, &self.image, &self.holder, |other| {
             tracing::warn!(holder = %other, installation = self.installation, "another operator has this engine; waiting for it to end");
-        })
-        .await
+        });
+        let late = |_| Failure::new("another operator still has this engine, and the time is over; end it, or give a longer --timeout");
+        match limit {
+            Some(limit) => Ok(tokio::time::timeout(limit, lock).await.map_err(late)??),
+            None => Ok(lock.await?),
+        }
     }
 
     /// Holds the lock until it is `done`. An engine that goes away takes the lock with it: nothing is changed before it is held again.
@@ -218,9 +228,9 @@ impl Claim {
     async fn again(&self) -> Lock {
         loop {
             if let Some(client) = self.client().await {
-                match self.acquire(&client).await {
+                match self.acquire(&client, None).await {
                     Ok(lock) => return lock,
-                    Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the lock cannot be taken yet"),
+                    Err(failure) => tracing::warn!(error = failure.message, "the lock cannot be taken yet"),
                 }
             }
             tokio::time::sleep(AGAIN).await;

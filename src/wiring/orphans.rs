@@ -44,8 +44,12 @@ async fn declared(settings: &RunSettings) -> Result<BTreeSet<ObjectRef>, Failure
     let mut declared = BTreeSet::new();
     for root in &settings.roots {
         let listed = super::dry::list(settings, root).await;
-        let (_, items) = listed.map_err(|failure| Failure::new(format!("nothing is removed, for what cannot be read may declare it\n{}", failure.message)))?;
-        declared.extend(items.iter().map(|item| item.resource.reference()));
+        let unread = |why: &str| Failure::new(format!("nothing is removed, for what cannot be read may declare it\n{why}"));
+        let listed = listed.map_err(|failure| unread(&failure.message))?;
+        if let Some(invalid) = listed.invalid.first() {
+            return Err(unread(&invalid.errors.join("\n")));
+        }
+        declared.extend(listed.items.iter().map(|item| item.resource.reference()));
     }
     Ok(declared)
 }

@@ -48,6 +48,7 @@ async fn a_spec_that_goes_takes_all_but_its_data_and_brings_all_back() {
     let alias = operator.inspect(&main, "{{json .NetworkSettings.Networks}}");
     assert!(alias.contains("\"shop\"") && alias.contains("\"shop.alice\""), "{alias}");
     assert!(operator.was_told("Undeleted"));
+    assert!(!operator.was_told("Healed"), "what a deletion removed was removed by nobody else");
 
     // The file's own return does the same.
     operator.remove("alice/web/shop.yaml");

@@ -109,6 +109,11 @@ async fn a_workspace_is_applied_stopped_started_deleted_and_brought_back() {
     waited("phase=Running");
     waited("condition=Ready");
 
+    operator.ok(&["delete", "shop", "-n", "alice"]);
+    assert_eq!(run(&operator, &apply).1, "workspace/shop created\n", "what is going is applied anew, not taken for unchanged");
+    operator.remove("alice/shop.yaml");
+    assert_eq!(run(&operator, &apply).1, "workspace/shop created\n");
+    waited("condition=Ready");
     let before = operator.get("ws", "alice", "shop").unwrap()["metadata"]["uid"].clone();
     operator.ok(&["delete", "shop", "-n", "alice"]);
     waited("delete");

@@ -176,3 +176,41 @@ async fn another_time_shows_what_comes_by_then() {
     assert!(code == 1 && err.contains("tomorrow") && err.contains("2h"), "{err}");
     assert!(operator.inspect(&operator.container("alice", "shop", None), "{{.State.Running}}") == "true");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_document_hides_no_plan_of_the_good_ones() {
+    let operator = Operator::new().await;
+    operator.write("alice/good.yaml", &sleeper("good", ""));
+    operator.write("alice/kept.yaml", &sleeper("kept", ""));
+    assert_eq!(operator.once(), 0, "{}", operator.log());
+    operator.edit("alice/good.yaml", "spec:", "spec:\n  env: [{name: A, value: b}]");
+    operator.edit("alice/kept.yaml", "spec:", "spce:");
+    let (code, out, err) = plan(&operator, &[]);
+    assert!(code == 1 && err.contains("kept.yaml:4:1"), "{code} {err}");
+    assert!(out.contains("workspace/good -n alice") && out.contains("env.A"), "{out}");
+    assert!(!out.contains("kept"), "what a bad file last said stays in force: {out}");
+    let good = operator.specs().join("alice/good.yaml").display().to_string();
+    let (code, out, err) = plan(&operator, &[&good]);
+    assert!(code == 2 && out.contains("env.A") && err.is_empty(), "the errors of other files are not asked for: {code} {out}{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_by_then_is_told_to_programs_too() {
+    let operator = Operator::new().await;
+    operator.write("alice/fixed.yaml", &sleeper("fixed", "idle: {timeout: 1h}"));
+    assert_eq!(operator.once(), 0, "{}", operator.log());
+    let planned = items(&operator, &["--at", "2h"]);
+    assert!(planned.iter().any(|item| item["action"] == "stop" && item["object"]["name"] == "fixed"), "{planned:?}");
+    let (_, text, _) = plan(&operator, &["--at", "2h"]);
+    assert_eq!(text.matches("workspace/fixed -n alice").count(), 1, "{text}");
+}
+
+#[test]
+fn without_specs_there_is_nothing_to_plan() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_dockmaster"));
+    let output = command.arg("plan").current_dir(home.path()).env_remove("DOCKMASTER_STATE_DIR").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("no directory `specs` here") && said.contains("dockmaster plan DIR"), "{said}");
+}

@@ -81,3 +81,36 @@ async fn without_its_lock_an_operator_changes_nothing_more() {
     assert!(operator.log().contains("the lock on the engine was lost"), "{}", operator.log());
     assert_eq!(operator.inspect(&operator.container("alice", "shop", None), "{{.State.Running}}"), "true");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_to_the_end_waits_no_longer_than_it_was_told() {
+    let mut operator = Operator::new().await;
+    operator.start();
+    operator.wait("it to run", || operator.log().contains("the operator runs").then_some(()));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dockmaster"));
+    command.args(["run", "--once", "--timeout", "1s", "--docker-host", operator.host(), "--installation", operator.installation(), "--state-dir"]);
+    let output = command.arg(operator.home().join("state2")).arg("--specs").arg(operator.specs()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("another operator still has this engine"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_directory_is_of_one_installation() {
+    let operator = Operator::new().await;
+    operator.write("alice/shop.yaml", &quiet("shop", ""));
+    assert_eq!(operator.once(), 0, "{}", operator.log());
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dockmaster"));
+        command.args(["run", "--once", "--docker-host", operator.host(), "--state-dir"]).arg(operator.state());
+        command.args(arguments).arg("--specs").arg(operator.specs()).output().unwrap()
+    };
+    let output = run(&["--installation", "another"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("belongs to installation {}, not another", operator.installation())), "{said}");
+    let containers = operator.containers();
+    let output = run(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(operator.containers(), containers, "without a word it goes on as what it was");
+}
