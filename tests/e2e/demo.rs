@@ -352,6 +352,9 @@ async fn quickstart_says_what_is_not_up_and_what_is_wrong_with_its_arguments() {
     };
     wrong("./quickstart --no", "unknown option --no");
     wrong("DOCKER_HOST=unix:///nowhere ./quickstart --yes", "No Docker engine answers at DOCKER_HOST=unix:///nowhere");
+    // A Debian with Rust, and without a compiler.
+    let bare = "mkdir bare; ln -s $(command -v dirname realpath) bare; install /dev/null bare/cargo; install /dev/null bare/apt-get";
+    wrong(&format!("{bare}; DOCKMASTER_BIN= PATH=$PWD/bare ./quickstart"), "With --yes this would: install the packages gcc and libc6-dev");
 }
 
 #[tokio::test(flavor = "multi_thread")]

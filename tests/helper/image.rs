@@ -11,7 +11,8 @@ use dockmaster::runtime::docker::connect::Client;
 use dockmaster::runtime::docker::helper_image::{HelperImage, LABEL};
 use futures::StreamExt;
 
-use crate::{engine, executable, helper, unique};
+use crate::support::client as engine;
+use crate::{executable, helper, unique};
 
 /// A container that goes with the test.
 struct Container {

@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::recorder::Recorder;
-use crate::{engine, helper, unique};
+use crate::support::client as engine;
+use crate::{helper, unique};
 
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -4,6 +4,8 @@
 
 #[path = "../support/recorder.rs"]
 mod recorder;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod image;
 mod lock;
@@ -12,7 +14,6 @@ mod proxy;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use dockmaster::runtime::docker::connect::{Client, connect};
 use dockmaster::runtime::docker::helper_image::HelperImage;
 
 /// The executable that users run, not this test's.
@@ -24,10 +25,6 @@ fn executable() -> PathBuf {
 fn helper() -> HelperImage {
     static HELPER: LazyLock<HelperImage> = LazyLock::new(|| HelperImage::from_executable(executable()));
     HELPER.clone()
-}
-
-async fn engine() -> Client {
-    connect(None).await.expect("these tests need a Docker engine; ./tests/run starts one")
 }
 
 /// A name that no other test and no other run uses: letters and digits.

@@ -7,7 +7,8 @@ use dockmaster::runtime::docker::connect::connect;
 use dockmaster::runtime::docker::lock::{Holder, Lock};
 
 use crate::recorder::{Recorder, pattern};
-use crate::{engine, helper, unique};
+use crate::support::client as engine;
+use crate::{helper, unique};
 
 #[test]
 fn targets_become_endpoints() {
