@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::converge::sleeper;
 use crate::operator::Operator;
+use crate::support::docker_host;
 
 /// `plan` on its own arguments: the exit code, and what it printed to both streams.
 fn plan(operator: &Operator, arguments: &[&str]) -> (i32, String, String) {
@@ -57,13 +58,12 @@ const FULL: &str = "mounts: [{volume: cache, path: /cache}]\n  ports: [{name: ht
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_without_any_operator_is_what_the_first_run_does() {
-    let operator = Operator::new().await;
+    // Nothing remembers an engine yet, so it is named.
+    let operator = Operator::new().await.with_env("DOCKER_HOST", &docker_host());
     operator.write("alice/shop.yaml", &sleeper("shop", FULL));
     operator.write("alice/blog.yaml", &sleeper("blog", ""));
     let specs = operator.specs().display().to_string();
-    // Nothing remembers an engine yet.
-    let arguments = [specs.as_str(), "--docker-host", operator.host()];
-    let (code, text, err) = plan(&operator, &arguments);
+    let (code, text, err) = plan(&operator, &[&specs]);
     assert_eq!(code, 2, "{text}{err}");
     assert!(!operator.state().exists(), "a plan makes no state");
     assert_eq!(operator.containers(), Vec::<String>::new());
@@ -74,7 +74,7 @@ async fn a_plan_without_any_operator_is_what_the_first_run_does() {
     let last = text.lines().last().unwrap();
     assert!(last.starts_with("Plan: ") && last.contains(" to create") && last.contains("3 to start"), "{text}");
 
-    let planned = items(&operator, &arguments);
+    let planned = items(&operator, &[&specs]);
     for item in &planned {
         let keys: Vec<&String> = item.as_object().unwrap().keys().collect();
         assert_eq!(keys, ["object", "action", "operation", "target", "cause", "dependsOn"]);
