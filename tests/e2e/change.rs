@@ -151,7 +151,7 @@ async fn an_inherited_change_waits_for_idleness_two_at_a_time() {
     );
     let names = ["a", "b", "c", "d", "e"];
     for name in names {
-        let spec = format!("apiVersion: dockmaster/v1\nkind: Workspace\nmetadata: {{name: {name}}}\nspec: {{type: basic, idle: {{timeout: 8s}}}}\n");
+        let spec = format!("apiVersion: dockmaster/v1\nkind: Workspace\nmetadata: {{name: {name}}}\nspec: {{type: basic, idle: {{timeout: 20s}}}}\n");
         operator.write(&format!("alice/{name}.yaml"), &spec);
     }
     // One whose own tenant says when it stops, and one that is stopped.
@@ -172,7 +172,7 @@ async fn an_inherited_change_waits_for_idleness_two_at_a_time() {
     for (name, active) in names.iter().zip(active) {
         operator.until_reads(name, "{{index .Config.Env 0}}", "A=two");
         let waited = seconds_between(&active, &operator.inspect(&operator.container("alice", name, None), "{{.Created}}"));
-        assert!(waited >= 8.0, "{name} was replaced after {waited} s, before it was idle");
+        assert!(waited >= 20.0, "{name} was replaced after {waited} s, before it was idle");
     }
     assert_eq!(operator.changes("alice", "workspace/a"), ["env.A: one -> two"]);
     assert_eq!(watch.replacements(), (5, 2), "two at a time");

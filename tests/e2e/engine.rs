@@ -134,7 +134,12 @@ async fn a_prune_takes_nothing_that_is_not_made_anew() {
     let (shop, rests) = (operator.container("alice", "shop", None), operator.container("bob", "rests", None));
     let id = operator.inspect(&shop, "{{.Id}} {{.State.StartedAt}}");
     let pruned = operator.docker(&["system", "prune", "-af", "--volumes"]);
-    assert!(pruned.contains("Deleted Containers") && pruned.contains("Deleted Networks") && pruned.contains("Deleted Volumes"), "{pruned}");
+    assert!(pruned.contains("Deleted Containers") && pruned.contains("Deleted Networks"), "{pruned}");
+    // Since 23.0 this spares named volumes, and an older command line knows no `volume prune --all`.
+    for volume in operator.docker(&["volume", "ls", "-q", "--filter", "dangling=true"]).lines() {
+        operator.docker(&["volume", "rm", volume]);
+    }
+    assert_eq!(operator.volumes(), [format!("{}-vol-alice.shop.data", operator.installation())]);
     assert_eq!(operator.containers(), [shop.clone(), operator.container("alice", "shop", Some("db"))]);
     assert_eq!(operator.inspect(&shop, "{{.Id}} {{.State.StartedAt}}"), id, "what runs was not touched");
     operator.ok(&["start", "rests", "-n", "bob"]);

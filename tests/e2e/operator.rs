@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::support::{Sandbox, docker_host};
 
-/// How long a state may take to come about.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a state may take to come about, also on a host that is busy with something else.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A directory of specs, an installation, and the operator that may run on them.
 pub struct Operator {

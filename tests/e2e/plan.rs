@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::converge::sleeper;
 use crate::operator::Operator;
+use crate::support::docker_host;
 
 /// `plan` on its own arguments: the exit code, and what it printed to both streams.
 fn plan(operator: &Operator, arguments: &[&str]) -> (i32, String, String) {
@@ -57,10 +58,8 @@ const FULL: &str = "mounts: [{volume: cache, path: /cache}]\n  ports: [{name: ht
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_without_any_operator_is_what_the_first_run_does() {
-    let operator = Operator::new().await;
-    // Nothing remembers an engine yet.
-    let host = operator.host().to_owned();
-    let operator = operator.with_env("DOCKER_HOST", &host);
+    // Nothing remembers an engine yet, so it is named.
+    let operator = Operator::new().await.with_env("DOCKER_HOST", &docker_host());
     operator.write("alice/shop.yaml", &sleeper("shop", FULL));
     operator.write("alice/blog.yaml", &sleeper("blog", ""));
     let specs = operator.specs().display().to_string();

@@ -76,6 +76,8 @@ async fn what_is_used_stays_up() {
         operator.write(&format!("alice/{name}.yaml"), &sleeper(name, "  idle: {timeout: 8s}\n"));
     }
     operator.start();
+    let touch = operator.command(&["touch", "touched", "-n", "alice"]);
+    let toucher = ongoing(Command::new("sh").args(["-c", "while :; do \"$@\"; sleep 0.5; done", "sh"]).arg(touch.get_program()).args(touch.get_args()));
     let url = operator.until_ready("alice", "web")["status"]["url"].as_str().unwrap().to_owned();
     let client = ongoing(Command::new("sh").args(["-c", &format!("while :; do curl -s -o /dev/null {url}; sleep 0.5; done")]));
     let shell =
@@ -89,10 +91,7 @@ async fn what_is_used_stays_up() {
     used.iter().for_each(|name| drop(operator.until_ready("alice", name)));
     let before: Vec<String> = used.iter().map(|name| started(name)).collect();
     for _ in 0..2 {
-        operator.wait("the unused one to stop", || {
-            operator.ok(&["touch", "touched", "-n", "alice"]);
-            operator.get("workspace", "alice", "unused").filter(|object| is("Idle")(&object["status"]))
-        });
+        operator.until("alice", "unused", "its idle stop", is("Idle"));
         operator.ok(&["start", "unused", "-n", "alice"]);
         operator.until("alice", "unused", "its next run", is("Running"));
     }
@@ -103,7 +102,7 @@ async fn what_is_used_stays_up() {
     for (name, by) in [("web", "network"), ("shell", "exec"), ("verb", "exec"), ("touched", "touch")] {
         operator.until("alice", name, "what kept it up", |status| status["activity"]["by"] == by);
     }
-    drop((client, shell, verb));
+    drop((client, shell, verb, toucher));
     // The command inside outlives its client, as Docker has it; it ends by hand.
     for name in ["shell", "verb"] {
         operator.docker(&["exec", &operator.container("alice", name, None), "killall", "-q", "sleep"]);
