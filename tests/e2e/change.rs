@@ -150,16 +150,15 @@ async fn an_inherited_change_waits_for_idleness_two_at_a_time() {
         "apiVersion: dockmaster/v1\nkind: WorkspaceType\nmetadata: {name: basic}\nspec:\n  image: IMAGE\n  command: [sleep, '100000']\n  env: [{name: A, value: one}]\n",
     );
     let names = ["a", "b", "c", "d", "e"];
-    for name in names {
-        let spec = format!("apiVersion: dockmaster/v1\nkind: Workspace\nmetadata: {{name: {name}}}\nspec: {{type: basic, idle: {{timeout: 20s}}}}\n");
-        operator.write(&format!("alice/{name}.yaml"), &spec);
-    }
     // One whose own tenant says when it stops, and one that is stopped.
     operator.write("alice/rests.yaml", "apiVersion: dockmaster/v1\nkind: Workspace\nmetadata: {name: rests}\nspec: {type: basic}\n");
     let watch = Watch::start(&operator);
     operator.start();
     let mut active = Vec::new();
+    // One after another: none is to stop before it is extended.
     for name in names {
+        let spec = format!("apiVersion: dockmaster/v1\nkind: Workspace\nmetadata: {{name: {name}}}\nspec: {{type: basic, idle: {{timeout: 20s}}}}\n");
+        operator.write(&format!("alice/{name}.yaml"), &spec);
         operator.until_ready("alice", name);
         operator.ok(&["extend", name, "10m", "-n", "alice"]);
         active.push(operator.last_activity(name));
