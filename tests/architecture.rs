@@ -32,7 +32,7 @@ const MODULES: &[(&str, &[&str])] = &[
 ];
 
 /// Adapters: named by `wiring` and inside their own module alone.
-const ADAPTERS: &[&str] = &["runtime::docker", "state::sqlite", "state::memory", "state::overlay", "source::sink"];
+const ADAPTERS: &[&str] = &["runtime::docker", "runtime::simulated", "state::sqlite", "state::memory", "state::overlay", "source::sink"];
 
 /// Modules without IO, clock, randomness, concurrency or logging: the same input gives the same answer.
 const PURE: &[&str] = &["resource", "desired", "observed", "planner", "tenancy"];
@@ -70,15 +70,15 @@ const VALUES: &[&str] = &["serde", "serde_json", "thiserror", "jiff"];
 const OWNERS: &[(&str, &[&str])] = &[
     // The engine's API, and what only its adapter needs.
     ("bollard", &["runtime/docker/"]),
-    ("tar", &["runtime/docker/"]),
-    ("base64", &["runtime/docker/"]),
+    ("tar", &["runtime/docker/", "runtime/simulated/"]),
+    ("base64", &["runtime/docker/", "runtime/simulated/"]),
     // YAML: one reader, one writer.
     ("granit_parser", &["source/parse.rs"]),
     ("serde_saphyr", &["source/splice.rs"]),
     ("yaml_edit", &["source/splice.rs"]),
     ("notify", &["source/directory/"]),
     ("sqlx", &["state/sqlite.rs"]),
-    ("tempfile", &["state/backup.rs"]),
+    ("tempfile", &["state/backup.rs", "wiring/"]),
     // People.
     ("clap", &["cli/"]),
     ("clap_complete", &["cli/"]),
@@ -86,11 +86,11 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("anstream", &["cli/"]),
     ("owo_colors", &["cli/"]),
     ("tracing_subscriber", &["wiring/"]),
-    // HTTP: the control socket and the helper's file server.
+    // HTTP: the control socket, the helper's file server, the way to an engine in memory, and that engine.
     ("axum", &["http/", "helper/"]),
-    ("hyper", &["http/", "helper/"]),
-    ("hyper_util", &["http/", "helper/"]),
-    ("http_body_util", &["http/", "helper/"]),
+    ("hyper", &["http/", "helper/", "runtime/"]),
+    ("hyper_util", &["http/", "helper/", "runtime/"]),
+    ("http_body_util", &["http/", "helper/", "runtime/simulated/"]),
     ("tower_http", &["helper/"]),
     ("percent_encoding", &["helper/"]),
     ("bytes", &["cli/", "http/", "runtime/"]),
@@ -106,7 +106,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tokio_stream", &["cli/", "http/", "runtime/", "source/"]),
     ("futures", &["cli/", "controller/", "executor/", "http/", "runtime/", "source/", "state/", "status/", "wiring/"]),
     ("tracing", &["controller/", "runtime/", "source/", "status/", "wiring/"]),
-    ("rand", &["controller/", "source/directory/"]),
+    ("rand", &["source/directory/", "wiring/"]),
     ("rustix", &["cli/", "helper/", "runtime/docker/", "source/", "state/", "wiring/"]),
 ];
 

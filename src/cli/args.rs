@@ -107,6 +107,8 @@ pub enum Verb {
     Explain(ExplainArgs),
     /// Check the engine, rights, disk, clock, addresses, and a whole life of a test object
     Doctor(DoctorArgs),
+    /// Serve an engine in memory on a socket, for the docker command line and for trials
+    Simulate(SimulateArgs),
     /// Back up and restore what the operator knows
     State(StateArgs),
     /// Print a completion script
@@ -121,6 +123,7 @@ pub enum Verb {
   dockmaster run --specs ./my-specs
   dockmaster run --specs ./team --specs ./alice=alice --publish-address 0.0.0.0
   dockmaster run --specs ./my-specs --once --timeout 5m
+  dockmaster run --specs ./my-specs --once --simulate
 
 The first Ctrl-C finishes what is under way and leaves the containers running, the second stops at once.
 With --once, exit code 0 says that nothing is under way, stuck or held.")]
@@ -167,6 +170,9 @@ pub struct RunArgs {
     /// How long --once may take
     #[arg(long, value_name = "TIME", default_value = "10m", requires = "once")]
     pub timeout: Duration,
+    /// Converge on an engine in memory, print what it then has, and leave no trace; every image can be pulled there
+    #[arg(long, value_name = "VERSION", requires = "once", num_args = 0..=1, require_equals = true, default_missing_value = "28.5")]
+    pub simulate: Option<EngineVersion>,
     /// The form of log lines
     #[arg(long, value_name = "FORM", default_value = "text")]
     pub log_format: LogFormat,
@@ -296,6 +302,38 @@ pub struct DoctorArgs {
     /// The form of the output
     #[arg(short, long, value_name = "FORM", default_value = "text")]
     pub output: TextOrJson,
+}
+
+/// The engine that is simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineVersion {
+    /// Docker 20.10
+    #[value(name = "20.10")]
+    Old,
+    /// Docker 28.5
+    #[value(name = "28.5")]
+    New,
+}
+
+/// `simulate`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:
+  dockmaster simulate --socket /tmp/simulated.sock &
+  DOCKER_HOST=unix:///tmp/simulated.sock docker run -d --name a busybox sleep 600
+  DOCKER_HOST=unix:///tmp/simulated.sock dockmaster run --specs ./my-specs
+
+It keeps everything in memory, and what runs in its containers is simulated: `sleep`, a small shell and a few programs behave as they are
+called, any other program runs until it is stopped. It ends with SIGTERM or Ctrl-C.")]
+pub struct SimulateArgs {
+    /// The socket to make
+    #[arg(long, value_name = "PATH")]
+    pub socket: PathBuf,
+    /// Which engine
+    #[arg(long, value_name = "VERSION", default_value = "28.5")]
+    pub engine: EngineVersion,
+    /// Take about as long for each call as an engine on a small machine
+    #[arg(long)]
+    pub latency: bool,
 }
 
 /// `state`.

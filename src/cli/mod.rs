@@ -44,7 +44,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 pub use args::Cli;
-use args::{DoctorArgs, Global, PlanArgs, RunArgs, Verb};
+use args::{DoctorArgs, Global, PlanArgs, RunArgs, SimulateArgs, Verb};
 pub use orphans::Orphan;
 pub use out::{Failure, Out};
 
@@ -85,6 +85,8 @@ pub trait Adapters: Sync {
     fn orphans<'a>(&'a self, ledger: Arc<dyn Ledger>, settings: &'a RunSettings, remove: bool) -> BoxFuture<'a, Result<Vec<Orphan>, Failure>>;
     /// `doctor`: the exit code.
     fn doctor<'a>(&'a self, context: &'a mut Context<'_>, arguments: &'a DoctorArgs) -> BoxFuture<'a, Result<u8, Failure>>;
+    /// `simulate`: the exit code.
+    fn simulate<'a>(&'a self, context: &'a mut Context<'_>, arguments: &'a SimulateArgs) -> BoxFuture<'a, Result<u8, Failure>>;
 }
 
 /// What every verb has at hand.
@@ -170,7 +172,7 @@ pub async fn run(cli: Cli, adapters: &dyn Adapters, out: &mut Out) -> u8 {
         Ok(state_dir) => {
             let mut context = Context { adapters, out: &mut *out, global: cli.global, state_dir, now: Timestamp::now() };
             // The operator, a command under way and a test object see interrupts themselves.
-            let attended = matches!(cli.verb, Verb::Run(_) | Verb::Exec(_) | Verb::Doctor(_));
+            let attended = matches!(cli.verb, Verb::Run(_) | Verb::Exec(_) | Verb::Doctor(_) | Verb::Simulate(_));
             tokio::select! {
                 code = verb(cli.verb, &mut context) => code,
                 Ok(()) = tokio::signal::ctrl_c(), if !attended => Ok(out::INTERRUPTED),
@@ -194,6 +196,7 @@ async fn verb(verb: Verb, context: &mut Context<'_>) -> Result<u8, Failure> {
         Verb::Run(arguments) => return adapters.run(context, &arguments).await,
         Verb::Plan(arguments) => return adapters.plan(context, &arguments).await,
         Verb::Doctor(arguments) => return adapters.doctor(context, &arguments).await,
+        Verb::Simulate(arguments) => return adapters.simulate(context, &arguments).await,
         Verb::Exec(arguments) => return exec::run(context, &arguments).await,
         Verb::Validate(arguments) => return specs::validate(context, &arguments),
         Verb::Get(arguments) => get::run(context, &arguments).await,

@@ -266,4 +266,7 @@ impl Adapters for Desk {
     fn doctor<'a>(&'a self, _: &'a mut Context<'_>, _: &'a DoctorArgs) -> BoxFuture<'a, Result<u8, Failure>> {
         Box::pin(futures::future::ready(Ok(out::DONE)))
     }
+    fn simulate<'a>(&'a self, _: &'a mut Context<'_>, _: &'a args::SimulateArgs) -> BoxFuture<'a, Result<u8, Failure>> {
+        Box::pin(futures::future::ready(Ok(out::DONE)))
+    }
 }

@@ -116,7 +116,7 @@ impl Controller {
         }
         let recovered = recovered(&self.world(), &key, &item);
         let now = self.now();
-        let fresh = Admission { uid: Uid(uuid::Uuid::now_v7().to_string()), generation: 1, created: now };
+        let fresh = Admission { uid: self.identity(now), generation: 1, created: now };
         let document = Document { object: key.clone(), text: item.text.clone(), digest: item.digest.clone(), origin: item.origin.clone() };
         let admitted = self.parts.ledger.admit(&document, fresh, recovered).await?;
         let item = Arc::new(item);
@@ -514,9 +514,4 @@ fn facts_of(world: &World, key: &ObjectRef, uid: &Uid, now: Timestamp) -> Vec<Fa
         facts.push(Fact::Expired(now));
     }
     facts
-}
-
-/// 128 random bits in hexadecimal.
-pub(super) fn random_hash() -> String {
-    format!("{:032x}", rand::random::<u128>())
 }

@@ -171,7 +171,7 @@ impl Controller {
     ) -> Result<Option<Condition>, LedgerError> {
         let mut new = Vec::new();
         if facts.preview_hash.is_none() {
-            new.push(Fact::PreviewHash(super::intake::random_hash()));
+            new.push(Fact::PreviewHash(self.random_hash()));
         }
         if let (Some(name), None, None) = (&object.spec.workspace, &facts.pinned, facts.expired) {
             let source = ObjectRef::new(Kind::Workspace, key.ns(), name);

@@ -31,7 +31,7 @@ use tokio::sync::broadcast;
 use crate::config::RunSettings;
 use crate::observed::World;
 use crate::planner::Capabilities;
-use crate::resource::{ObjectRef, Status};
+use crate::resource::{ObjectRef, Status, Uid};
 use crate::runtime::{self, ContainerRuntime};
 use crate::source::SpecSource;
 use crate::state::{Event, Ledger};
@@ -43,6 +43,12 @@ pub use effects::Permission;
 pub trait Clock: Send + Sync {
     /// The wall clock.
     fn now(&self) -> Timestamp;
+}
+
+/// Randomness at the edge, so that a run can be replayed from a seed.
+pub trait Randomness: Send + Sync {
+    /// Fills the bytes; what comes out cannot be guessed where it makes hashes and identities.
+    fn fill(&self, bytes: &mut [u8]);
 }
 
 /// What the operator asks of the host that it runs on.
@@ -69,6 +75,8 @@ pub struct Parts {
     pub reporter: Arc<Reporter>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub randomness: Arc<dyn Randomness>,
     /// The host.
     pub host: Arc<dyn Host>,
     /// How many objects are worked on at once.
@@ -101,6 +109,13 @@ struct Looks {
     networks: u64,
 }
 
+/// What was given out last, so that identities are ordered as they were given out.
+#[derive(Default)]
+struct Identities {
+    millisecond: u64,
+    count: u16,
+}
+
 /// The controller.
 pub struct Controller {
     parts: Parts,
@@ -109,6 +124,7 @@ pub struct Controller {
     looks: Mutex<Looks>,
     capabilities: RwLock<Capabilities>,
     queue: queue::Queue,
+    identities: Mutex<Identities>,
     announcements: broadcast::Sender<Announcement>,
 }
 
@@ -123,6 +139,7 @@ impl Controller {
             looks: Mutex::default(),
             capabilities: RwLock::new(capabilities),
             queue: queue::Queue::default(),
+            identities: Mutex::default(),
             announcements: broadcast::channel(1024).0,
         })
     }
@@ -204,6 +221,25 @@ impl Controller {
 
     fn now(&self) -> Timestamp {
         self.parts.clock.now()
+    }
+
+    /// A new identity: a UUIDv7 (RFC 9562), whose first twelve bits after the time count within a millisecond.
+    fn identity(&self, now: Timestamp) -> Uid {
+        let mut bytes = [0; 10];
+        self.parts.randomness.fill(&mut bytes);
+        let millisecond = u64::try_from(now.as_millisecond()).unwrap_or_default();
+        let mut last = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
+        last.count = if last.millisecond == millisecond { last.count.wrapping_add(1) } else { 0 };
+        last.millisecond = millisecond;
+        bytes[..2].copy_from_slice(&last.count.to_be_bytes());
+        Uid(uuid::Builder::from_unix_timestamp_millis(millisecond, &bytes).into_uuid().to_string())
+    }
+
+    /// 128 random bits in hexadecimal: the hash of a preview.
+    fn random_hash(&self) -> String {
+        let mut bytes = [0; 16];
+        self.parts.randomness.fill(&mut bytes);
+        format!("{:032x}", u128::from_be_bytes(bytes))
     }
 
     /// Writes an event and tells those who watch. History that cannot be written stops nothing.

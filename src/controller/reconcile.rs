@@ -53,7 +53,7 @@ impl Controller {
             let mut entry = store.objects.get_mut(key);
             let failed = matches!(turn, Turn::Failed);
             let failures = entry.as_ref().map_or(3, |entry| if failed { entry.failures + 1 } else { 0 });
-            let pause = failed.then(|| jittered(failures));
+            let pause = failed.then(|| self.jittered(failures));
             if let Some(entry) = &mut entry {
                 entry.settled = matches!(turn, Turn::Settled);
                 entry.failures = failures;
@@ -100,6 +100,14 @@ impl Controller {
             self.publish(key, &entry, status, now).await;
         }
         true
+    }
+
+    /// A second, doubled with each failure, at most five minutes, and up to a quarter more, so that many do not come back at once.
+    fn jittered(&self, failures: u32) -> Duration {
+        let base = Duration::try_from(image::backoff(failures, 1)).unwrap_or(Duration::from_secs(1));
+        let mut byte = [0];
+        self.parts.randomness.fill(&mut byte);
+        base + base.mul_f64(f64::from(byte[0]) / 1024.0)
     }
 
     async fn turn(&self, key: &ObjectRef, trigger: Trigger) -> Result<Turn, LedgerError> {
@@ -415,12 +423,6 @@ fn is_done(plan: &Plan, report: &Report, wanted: fn(&Operation) -> bool) -> bool
 /// The time from one instant to another, at least a little, so that a deadline has passed when it is looked at.
 fn until(now: Timestamp, at: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO) + Duration::from_millis(10)
-}
-
-/// A second, doubled with each failure, at most five minutes, and up to a quarter more, so that many do not come back at once.
-fn jittered(failures: u32) -> Duration {
-    let base = Duration::try_from(image::backoff(failures, 1)).unwrap_or(Duration::from_secs(1));
-    base + base.mul_f64(rand::random::<f64>() / 4.0)
 }
 
 /// The plan as it stands after its execution failed: not ready, and why.

@@ -2,6 +2,7 @@
 
 pub mod console;
 pub mod docker;
+pub mod simulated;
 pub mod tasks;
 
 use futures::future::BoxFuture;
@@ -10,6 +11,9 @@ use futures::stream::BoxStream;
 use crate::observed::{ContainerId, Glimpse, TaskKey, World};
 use crate::planner::{Capabilities, Operation};
 use crate::resource::ObjectRef;
+
+/// Where instants come from, so that a run can be replayed at any time.
+pub type Now = std::sync::Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
 
 /// Something changed in the engine; only ever a reason to look.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use dockmaster::status::reporter::Reporter;
 use futures::StreamExt;
 use jiff::Timestamp;
 
-use super::host::{FixedClock, SystemClock, SystemHost};
+use super::host::{FixedClock, SystemClock, SystemHost, SystemRandomness};
 
 /// Plans, prints, and says by the exit code whether there is anything to do.
 pub async fn plan(context: &mut Context<'_>, arguments: &PlanArgs) -> Result<u8, Failure> {
@@ -163,6 +163,7 @@ async fn planned(settings: &RunSettings, ledger: Arc<dyn Ledger>, chosen: &[Chos
     }
     let partial = chosen.iter().all(|choice| choice.below.is_some());
     let controller = Controller::new(Parts {
+        randomness: Arc::new(SystemRandomness),
         runtime: Arc::new(super::runtime(settings).await?),
         ledger,
         sources,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use dockmaster::controller::{Clock, Host};
+use dockmaster::controller::{Clock, Host, Randomness};
 use jiff::Timestamp;
 
 /// The wall clock.
@@ -21,6 +21,15 @@ pub struct FixedClock(pub Timestamp);
 impl Clock for FixedClock {
     fn now(&self) -> Timestamp {
         self.0
+    }
+}
+
+/// The system's randomness.
+pub struct SystemRandomness;
+
+impl Randomness for SystemRandomness {
+    fn fill(&self, bytes: &mut [u8]) {
+        rand::fill(bytes);
     }
 }
 

@@ -5,11 +5,12 @@ pub mod dry;
 pub mod host;
 pub mod operate;
 pub mod orphans;
+pub mod simulate;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use dockmaster::cli::args::{DoctorArgs, PlanArgs, RunArgs};
+use dockmaster::cli::args::{DoctorArgs, PlanArgs, RunArgs, SimulateArgs};
 use dockmaster::cli::{Access, Adapters, Context, Engine, Failure, Orphan};
 use dockmaster::config::RunSettings;
 use dockmaster::runtime::docker::DockerRuntime;
@@ -60,6 +61,10 @@ impl Adapters for Program {
 
     fn doctor<'a>(&'a self, context: &'a mut Context<'_>, arguments: &'a DoctorArgs) -> BoxFuture<'a, Result<u8, Failure>> {
         Box::pin(doctor::run(context, arguments))
+    }
+
+    fn simulate<'a>(&'a self, context: &'a mut Context<'_>, arguments: &'a SimulateArgs) -> BoxFuture<'a, Result<u8, Failure>> {
+        Box::pin(simulate::run(context, arguments))
     }
 }
 

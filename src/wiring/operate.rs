@@ -11,9 +11,10 @@ use dockmaster::controller::run::{ENGINE_SETTING, OnceOutcome};
 use dockmaster::controller::{Controller, Parts, Permission};
 use dockmaster::http::control;
 use dockmaster::http::handle::Handle;
-use dockmaster::runtime::docker::connect::{self, Client};
+use dockmaster::runtime::docker::connect::Client;
 use dockmaster::runtime::docker::helper_image::HelperImage;
 use dockmaster::runtime::docker::lock::{Holder, Lock};
+use dockmaster::runtime::simulated::Latency;
 use dockmaster::source::SpecSource;
 use dockmaster::source::directory::DirectorySource;
 use dockmaster::source::sink::{Inline, Nowhere, Sidecar};
@@ -26,10 +27,14 @@ use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::host::{SystemClock, SystemHost};
+use super::host::{SystemClock, SystemHost, SystemRandomness};
+use super::simulate::{self, Way};
 
 /// The most objects worked on at once: beyond eight an engine only gets slower.
 const MOST_AT_ONCE: usize = 8;
+
+/// How many times faster time passes on a simulated engine: a pipeline does not wait for health tests.
+const PACE: u32 = 30;
 
 /// How often an engine that is away is tried.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -40,7 +45,17 @@ pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, F
     let begun = Instant::now();
     let limit = arguments.once.then(|| Duration::try_from(arguments.timeout.0).unwrap_or(Duration::from_secs(600)));
     let mut settings = arguments.settings(&context.global)?;
-    let state_dir = context.state_dir.clone();
+    let way = match arguments.simulate {
+        Some(version) => Way::Simulated(simulate::engine(version, Latency::None, PACE)),
+        None => Way::Host(settings.docker_host.clone()),
+    };
+    // What is only simulated leaves no trace: neither in the state nor in the specs.
+    let passing = if way.simulated().is_some() { Some(tempfile::tempdir()?) } else { None };
+    if passing.is_some() {
+        settings.helper_image = Some(simulate::HELPER.to_owned());
+        settings.status = StatusMode::None;
+    }
+    let state_dir = passing.as_ref().map_or_else(|| context.state_dir.clone(), |passing| passing.path().to_owned());
     statedir::prepare(&state_dir)?;
     let _directory = StateDirLock::acquire(&state_dir)?;
     let ledger = Arc::new(SqliteLedger::open(&state_dir).await?);
@@ -50,11 +65,11 @@ pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, F
     }
     let stop = CancellationToken::new();
     on_signals(&stop)?;
-    let Some(client) = engine(&settings, arguments.once, &stop).await? else { return Ok(out::DONE) };
+    let Some(client) = engine(&way, arguments.once, &stop).await? else { return Ok(out::DONE) };
     let image = super::helper_image(&settings);
     let claim = Claim {
         installation: settings.installation.clone(),
-        docker_host: settings.docker_host.clone(),
+        way: way.clone(),
         engine: ledger.setting(ENGINE_SETTING).await?.unwrap_or_else(|| client.engine.clone()),
         accept_engine: arguments.accept_engine,
         image,
@@ -78,6 +93,7 @@ pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, F
         sources: sources.iter().map(|source| source.clone() as Arc<dyn SpecSource>).collect(),
         reporter: Arc::new(Reporter::new(sink(&settings))),
         clock: Arc::new(SystemClock),
+        randomness: Arc::new(SystemRandomness),
         host: Arc::new(SystemHost),
         concurrency: (2 * std::thread::available_parallelism().map_or(2, usize::from)).min(MOST_AT_ONCE),
         accept_engine: arguments.accept_engine,
@@ -102,14 +118,18 @@ pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, F
     done.cancel();
     let held = held.await?;
     ledger.close().await;
-    match held {
+    let code = match held {
         Held::Still(lock) => {
             lock.release().await;
             code
         }
         Held::Away => code,
         Held::Lost => Err(Failure::new("the lock on the engine was lost: another operator may have it now, so nothing is changed any more; start again")),
+    };
+    for line in way.simulated().map(simulate::summary).unwrap_or_default() {
+        context.out.line(format_args!("{line}"))?;
     }
+    code
 }
 
 /// Runs the controller; with a limit only until it has converged.
@@ -144,10 +164,10 @@ fn counted(objects: usize) -> String {
 }
 
 /// The engine; a resident operator waits for one that is not up yet. `None`: it was told to stop meanwhile.
-async fn engine(settings: &RunSettings, once: bool, stop: &CancellationToken) -> Result<Option<Client>, Failure> {
+async fn engine(way: &Way, once: bool, stop: &CancellationToken) -> Result<Option<Client>, Failure> {
     let mut told = false;
     loop {
-        match connect::connect(settings.docker_host.as_deref()).await {
+        match way.connect().await {
             Ok(client) => return Ok(Some(client)),
             Err(error) if once => return Err(Failure::unreachable(error)),
             Err(error @ dockmaster::runtime::Error::Rejected { .. }) => return Err(Failure::unreachable(error)),
@@ -164,7 +184,7 @@ async fn engine(settings: &RunSettings, once: bool, stop: &CancellationToken) ->
 /// What this operator lays claim to.
 struct Claim {
     installation: String,
-    docker_host: Option<String>,
+    way: Way,
     engine: String,
     accept_engine: bool,
     image: HelperImage,
@@ -217,7 +237,7 @@ impl Claim {
 
     /// The engine, when it answers. Another one in its place is not the engine, and gets no lock.
     async fn client(&self) -> Option<Client> {
-        connect::connect(self.docker_host.as_deref()).await.ok().filter(|client| self.is_the_engine(client))
+        self.way.connect().await.ok().filter(|client| self.is_the_engine(client))
     }
 
     fn is_the_engine(&self, client: &Client) -> bool {
@@ -277,7 +297,7 @@ fn warn_of(settings: &RunSettings, sources: &[Arc<DirectorySource>]) {
 }
 
 /// The first signal drains, the second ends at once.
-fn on_signals(stop: &CancellationToken) -> Result<(), Failure> {
+pub fn on_signals(stop: &CancellationToken) -> Result<(), Failure> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let stop = stop.clone();
     tokio::spawn(async move {

@@ -298,10 +298,10 @@ async fn limits_change_in_place_and_are_verified() {
 async fn a_taken_port_is_told_from_other_failures_and_the_start_may_be_tried_again() {
     let f = Fixture::new().await;
     let network = f.ensure_network("alice", &subnet()).await.unwrap();
-    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let holder = support::PortHolder::new();
     let mut spec = f.spec();
     spec.networks = vec![attachment(&network, &[])];
-    spec.ports = vec![published(holder.local_addr().unwrap().port())];
+    spec.ports = vec![published(holder.port)];
     let id = f.create(spec.clone()).await;
     let start = Operation::Start(f.target(&id));
     assert_eq!(refusal(f.execute(start.clone()).await), Refusal::PortTaken, "by another program");

@@ -27,6 +27,7 @@ mod ports;
 mod preview;
 mod report;
 mod services;
+mod simulate;
 mod stop;
 mod tenant;
 mod watch;

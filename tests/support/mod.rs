@@ -1,8 +1,11 @@
 //! What suites on a real engine share: the engine, a test image, an installation of their own, and its removal.
 //!
 //! The engine is the one that `DOCKMASTER_TEST_DOCKER_HOST` names, else the default socket. Where none answers, every test fails.
+//! `simulated:20.10` and `simulated:28.5` are engines in memory, one for each process of tests.
 #![allow(dead_code, reason = "each suite uses a part")]
 #![allow(clippy::unwrap_used, reason = "in a test a surprise is to be loud")]
+
+pub mod simulated;
 
 use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -25,7 +28,8 @@ const STALE: u64 = 3600;
 
 /// Where the engine is.
 pub fn docker_host() -> String {
-    std::env::var("DOCKMASTER_TEST_DOCKER_HOST").ok().filter(|host| !host.is_empty()).unwrap_or_else(|| DEFAULT_HOST.to_owned())
+    let named = std::env::var("DOCKMASTER_TEST_DOCKER_HOST").ok().filter(|host| !host.is_empty()).unwrap_or_else(|| DEFAULT_HOST.to_owned());
+    simulated::engine().map_or(named, |(_, host)| host.to_owned())
 }
 
 /// The engine.
@@ -176,6 +180,33 @@ async fn remove_all(client: &Client, of: impl Fn(&str) -> bool) {
     for image in docker.list_images(None::<ListImagesOptions>).await.unwrap_or_default() {
         for tag in image.repo_tags.iter().filter(|tag| by_name(tag)) {
             drop(docker.remove_image(tag, None::<bollard::query_parameters::RemoveImageOptions>, None).await);
+        }
+    }
+}
+
+/// A port of the host that another program has.
+pub struct PortHolder {
+    /// The port.
+    pub port: u16,
+    _listener: std::net::TcpListener,
+}
+
+impl PortHolder {
+    /// Takes a free one.
+    pub fn new() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        if let Some((engine, _)) = simulated::engine() {
+            engine.state().foreign_ports.insert((port, "tcp".to_owned()));
+        }
+        Self { port, _listener: listener }
+    }
+}
+
+impl Drop for PortHolder {
+    fn drop(&mut self) {
+        if let Some((engine, _)) = simulated::engine() {
+            engine.state().foreign_ports.remove(&(self.port, "tcp".to_owned()));
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{RunSettings, StatusMode};
-use crate::controller::{Clock, Controller, Host, Parts, Permission};
+use crate::controller::{Clock, Controller, Host, Parts, Permission, Randomness};
 use crate::desired::naming;
 use crate::observed::{Container, ContainerId, Glimpse, TaskKey, TaskState, World};
 use crate::planner::model::{INSTALLATION, Model};
@@ -41,6 +41,17 @@ impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
         let begin: Timestamp = "2026-03-02T10:00:00Z".parse().unwrap();
         begin + SignedDuration::try_from(self.0.elapsed()).unwrap()
+    }
+}
+
+/// Bytes that are never the same and need no luck.
+#[derive(Default)]
+struct Counted(AtomicUsize);
+
+impl Randomness for Counted {
+    fn fill(&self, bytes: &mut [u8]) {
+        let count = self.0.fetch_add(1, Ordering::SeqCst).to_be_bytes();
+        bytes.iter_mut().rev().zip(count.iter().rev()).for_each(|(byte, of)| *byte = *of);
     }
 }
 
@@ -330,6 +341,7 @@ impl Rig {
             sources: vec![source.clone()],
             reporter: Arc::new(Reporter::new(sink.clone())),
             clock,
+            randomness: Arc::new(Counted::default()),
             host: Arc::new(FreeHost),
             concurrency: 4,
             accept_engine: false,

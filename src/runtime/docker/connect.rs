@@ -4,7 +4,12 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
+use futures::future::BoxFuture;
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::error::{classify, within};
 use crate::runtime::{Error, Refusal};
@@ -43,6 +48,37 @@ pub async fn connect(host: Option<&str>) -> Result<Client, Error> {
     let from_environment = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
     let host = host.map(str::to_owned).or(from_environment).unwrap_or_else(|| DEFAULT_HOST.to_owned());
     let docker = open(&host)?;
+    let near = host.starts_with("unix://") || tcp_host(&host).is_some_and(is_loopback);
+    meet(docker, host, near, folder("DOCKER_CONFIG")).await
+}
+
+/// What the engine client waits for.
+type Answer = BoxFuture<'static, Result<Response<Incoming>, bollard::errors::Error>>;
+
+/// Connects to an engine of this process: every call gets a connection from `dial`. `name` stands where a host would.
+///
+/// # Errors
+/// As for [`connect`].
+pub async fn connect_over<S>(name: &str, dial: impl Fn() -> std::io::Result<S> + Send + Sync + 'static) -> Result<Client, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let call = move |request: BollardRequest| {
+        // What takes no connection is away, like a socket that is not there.
+        let stream = dial().map_err(|error| bollard::errors::Error::SocketNotFoundError(error.to_string()));
+        Box::pin(async move {
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream?)).await?;
+            tokio::spawn(connection.with_upgrades());
+            Ok(sender.send_request(request).await?)
+        }) as Answer
+    };
+    let docker = Docker::connect_with_custom_transport(call, Some("http://engine"), REPLY_SECONDS, API_DEFAULT_VERSION)
+        .map_err(|error| unreachable(name, &classify(error)))?;
+    meet(docker, name.to_owned(), false, None).await
+}
+
+/// Finds out who answers, and whether it can be used.
+async fn meet(docker: Docker, host: String, near: bool, config: Option<PathBuf>) -> Result<Client, Error> {
     let version = within(HELLO, docker.version()).await.map_err(|error| unreachable(&host, &error))?;
     let info = within(HELLO, docker.info()).await.map_err(|error| unreachable(&host, &error))?;
     let api = version.api_version.as_deref().and_then(parse_api).unwrap_or_default();
@@ -59,8 +95,7 @@ pub async fn connect(host: Option<&str>) -> Result<Client, Error> {
     let here = rustix::system::uname();
     let same_host = info.name.as_deref().is_some_and(|name| here.nodename().to_str() == Ok(name))
         && info.kernel_version.as_deref().is_some_and(|kernel| here.release().to_str() == Ok(kernel));
-    let near = host.starts_with("unix://") || tcp_host(&host).is_some_and(is_loopback);
-    Ok(Client { docker, engine: info.id.unwrap_or_default(), api, local: near && same_host, config: folder("DOCKER_CONFIG"), host })
+    Ok(Client { docker, engine: info.id.unwrap_or_default(), api, local: near && same_host, config, host })
 }
 
 fn open(host: &str) -> Result<Docker, Error> {

@@ -41,7 +41,7 @@ pub fn body(spec: &ContainerSpec, image_id: &str, first: Option<&Endpoint>, api:
         hostname: Some(spec.hostname.clone()),
         user: spec.user.clone(),
         image: Some(image_id.to_owned()),
-        // An empty list would keep the image's; one empty word takes it away.
+        // One empty word takes the image's away, and with it the image's command, as `docker run --entrypoint ''` does.
         entrypoint: spec.entrypoint.clone().map(|words| if words.is_empty() { vec![String::new()] } else { words }),
         cmd: spec.command.clone(),
         env: Some(spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),

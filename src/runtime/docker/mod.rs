@@ -28,7 +28,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::tasks::Tasks;
-use super::{Change, ContainerRuntime, Error, Outcome};
+use super::{Change, ContainerRuntime, Error, Now, Outcome};
 use crate::observed::{ContainerId, Glimpse, TaskKey, TaskState, World};
 use crate::planner::{Capabilities, Operation};
 use crate::resource::ObjectRef;
@@ -46,6 +46,7 @@ pub struct DockerRuntime {
     client: Client,
     installation: String,
     helper: HelperImage,
+    now: Now,
     memory: Arc<Mutex<Memory>>,
     tasks: Tasks,
     changes: broadcast::Sender<Change>,
@@ -58,8 +59,13 @@ pub struct DockerRuntime {
 impl DockerRuntime {
     /// The engine behind a connection, for one installation that comes by its helper image that way.
     pub fn new(client: Client, installation: &str, helper: HelperImage) -> Self {
+        Self::at(client, installation, helper, Arc::new(jiff::Timestamp::now))
+    }
+
+    /// The same with a clock of its own.
+    pub fn at(client: Client, installation: &str, helper: HelperImage, now: Now) -> Self {
         let (changes, _) = broadcast::channel(BUFFER);
-        let work = Arc::new(DockerWork { client: client.clone(), helper: helper.clone() });
+        let work = Arc::new(DockerWork { client: client.clone(), helper: helper.clone(), now: now.clone() });
         let told = changes.clone();
         // Nobody listening is no failure.
         let notify = Arc::new(move |key: TaskKey| drop(told.send(Change::Task(key))));
@@ -67,6 +73,7 @@ impl DockerRuntime {
             client,
             installation: installation.to_owned(),
             helper,
+            now,
             memory: Arc::default(),
             networking: Arc::default(),
             tasks: Tasks::new(work, notify),

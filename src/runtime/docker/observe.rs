@@ -6,7 +6,6 @@ use std::time::Duration;
 use bollard::models::ImageSummary;
 use bollard::query_parameters::{ListContainersOptions, ListImagesOptions, ListNetworksOptions, ListVolumesOptions};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use jiff::Timestamp;
 
 use super::error::{status, within};
 use super::{DockerRuntime, convert};
@@ -33,7 +32,7 @@ impl DockerRuntime {
         self.memory().keep(&containers, &listed, &volumes);
         let mut world = World {
             engine,
-            listed: Some(Timestamp::now()),
+            listed: Some((self.now)()),
             volumes: volumes.into_iter().map(|volume| (volume.name.clone(), volume)).collect(),
             helper: self.helper_among(&images).await,
             networks,

@@ -15,6 +15,7 @@ use super::helper_image::HelperImage;
 use super::{registry, usage};
 use crate::observed::{ContainerId, TaskKey, TaskResult};
 use crate::planner::Task;
+use crate::runtime::Now;
 use crate::runtime::console::ExecOptions;
 use crate::runtime::tasks::{Progress, Work};
 
@@ -35,9 +36,15 @@ pub struct DockerWork {
     pub client: Client,
     /// How to come by the helper image.
     pub helper: HelperImage,
+    /// The clock by which starts and ends are recorded.
+    pub now: Now,
 }
 
 impl Work for DockerWork {
+    fn now(&self) -> Timestamp {
+        (self.now)()
+    }
+
     fn run(&self, key: TaskKey, task: Task, progress: Progress) -> BoxFuture<'static, Result<TaskResult, String>> {
         let client = self.client.clone();
         match (task, container(&key)) {
