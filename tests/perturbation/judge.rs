@@ -1,0 +1,72 @@
+//! What a run should have come to.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::fault::Fault;
+use super::lab::Outcome;
+use super::scenario::Scenario;
+
+/// The longest from the last fault to the last change: two full passes and the longest backoff of a few failures.
+const BOUND: Duration = Duration::from_secs(240);
+
+/// What is wrong with an undisturbed run.
+pub fn alone(scenario: &Scenario, outcome: &Outcome) -> Vec<String> {
+    let mut wrong = outcome.violations.clone();
+    wrong.extend(wanted(scenario, &outcome.lines));
+    wrong
+}
+
+fn wanted(scenario: &Scenario, lines: &BTreeSet<String>) -> Vec<String> {
+    let has = |part: &str| lines.iter().any(|line| line.contains(part));
+    let missing = scenario.must.iter().filter(|part| !has(part)).map(|part| format!("at the end there is no `{part}`"));
+    let there = scenario.must_not.iter().filter(|part| has(part)).map(|part| format!("at the end there is `{part}`"));
+    missing.chain(there).collect()
+}
+
+/// The lines in which two ends differ.
+pub fn same_end(scenario: &Scenario, one: &Outcome, other: &Outcome) -> Vec<String> {
+    let counts = |line: &&String| !scenario.may_differ.iter().any(|part| line.contains(part));
+    let gone = one.lines.difference(&other.lines).filter(counts).map(|line| format!("- {line}"));
+    let new = other.lines.difference(&one.lines).filter(counts).map(|line| format!("+ {line}"));
+    gone.chain(new).collect()
+}
+
+/// What is wrong with a disturbed run.
+pub fn disturbed(scenario: &Scenario, reference: &Outcome, outcome: &Outcome, faults: &[Fault]) -> Vec<String> {
+    let mut wrong = outcome.violations.clone();
+    let lost = faults.iter().any(|fault| matches!(fault, Fault::LoseState { .. }));
+    let jumped = faults.iter().any(|fault| matches!(fault, Fault::Jump { .. }));
+    if lost {
+        // What history knew is gone: stops stay stops, deletions are not believed, and nothing is harmed.
+        wrong.extend(kept(reference, outcome));
+        return wrong;
+    }
+    let differs = same_end(scenario, reference, outcome);
+    if !differs.is_empty() && !jumped {
+        wrong.push("R1: the end differs".to_owned());
+        wrong.extend(differs.into_iter().take(12));
+    }
+    let excused: u64 = faults.iter().map(|fault| fault.excuses()).sum();
+    for (what, of, by) in [("created", &outcome.creates, &reference.creates), ("removed", &outcome.removes, &reference.removes)] {
+        for (name, count) in of {
+            let usual = by.get(name).copied().unwrap_or_default();
+            if *count > usual + excused && !jumped {
+                wrong.push(format!("R3: {name} was {what} {count} times instead of {usual}"));
+            }
+        }
+    }
+    if outcome.mutations > 2 * reference.mutations + 60 {
+        wrong.push(format!("I20: {} changing calls where the undisturbed run has {}", outcome.mutations, reference.mutations));
+    }
+    if outcome.converged > BOUND && reference.converged.is_zero() {
+        wrong.push(format!("L2: the last change came {} s after the last fault", outcome.converged.as_secs()));
+    }
+    wrong
+}
+
+/// Volumes that the undisturbed run keeps, and that are gone.
+fn kept(reference: &Outcome, outcome: &Outcome) -> Vec<String> {
+    let volumes = reference.lines.iter().filter(|line| line.starts_with("volume ") && line.ends_with(" seeded"));
+    volumes.filter(|line| !outcome.lines.contains(*line)).map(|line| format!("I30: after the state was lost there is no `{line}`")).collect()
+}

@@ -1,0 +1,314 @@
+//! The perturbation harness: every scenario is run undisturbed, and then again and again with faults at every call; each time the end
+//! must be the same, no invariant may be broken on the way, and nothing may move any more when it is over.
+//!
+//! After Sieve (OSDI 2022), Acto (SOSP 2023), Anvil (OSDI 2024) and FoundationDB's simulation: the engine is simulated, time is virtual,
+//! randomness is seeded, and one thread does a run, so that a run with the same scenario, seed and faults has the same trace.
+//!
+//! ```text
+//! cargo test --profile harness --test perturbation                       the share of ./tests/run
+//! … -- --runs 1000000 --seconds 7200 --seed 7                            more, or other ones
+//! … -- --scenario change-env --faults crash-after@17,event-Lost@3        one run, with its trace
+//! … -- --list                                                            the scenarios, with the calls of their undisturbed runs
+//! ```
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, clippy::wildcard_enum_match_arm, reason = "a test tells what it finds")]
+
+mod bugs;
+mod engine;
+mod fault;
+mod folder;
+mod gate;
+mod judge;
+mod lab;
+mod scenario;
+mod scenarios;
+mod view;
+mod watcher;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bugs::{BANK, Bug};
+use engine::Mode;
+use fault::{Delivery, Fault};
+use lab::{Outcome, Seeded};
+use scenario::Scenario;
+
+struct Options {
+    runs: usize,
+    seconds: u64,
+    seed: u64,
+    scenario: Option<String>,
+    faults: Option<Vec<Fault>>,
+    mode: Option<Mode>,
+    list: bool,
+    bank: bool,
+    bug: Option<Bug>,
+    at_least: usize,
+}
+
+fn options() -> Result<Options, String> {
+    let mut options =
+        Options { runs: 24_000, seconds: 300, seed: 1, scenario: None, faults: None, mode: None, list: false, bank: false, bug: None, at_least: 0 };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+        let number = |text: String| text.parse::<u64>().map_err(|_| format!("`{text}` is not a number"));
+        match argument.as_str() {
+            "--runs" => options.runs = usize::try_from(number(value()?)?).unwrap(),
+            "--at-least" => options.at_least = usize::try_from(number(value()?)?).unwrap(),
+            "--seconds" => options.seconds = number(value()?)?,
+            "--seed" => options.seed = number(value()?)?,
+            "--scenario" => options.scenario = Some(value()?),
+            "--mode" => options.mode = Some(value()?.parse()?),
+            "--faults" => options.faults = Some(value()?.split(',').filter(|text| !text.is_empty()).map(str::parse).collect::<Result<_, _>>()?),
+            "--bugs" => options.bank = true,
+            "--bug" => options.bug = Some(value()?.parse()?),
+            "--list" => options.list = true,
+            // What the test runner of cargo passes.
+            "--nocapture" | "--quiet" | "-q" => {}
+            other => return Err(format!("unknown option {other}")),
+        }
+    }
+    Ok(options)
+}
+
+/// One disturbed run.
+struct Job {
+    scenario: usize,
+    mode: Mode,
+    faults: Vec<Fault>,
+    seed: u64,
+    /// Run twice, to see that it comes to the same.
+    twice: bool,
+}
+
+/// What went wrong in one.
+struct Failure {
+    scenario: &'static str,
+    mode: Mode,
+    faults: Vec<Fault>,
+    seed: u64,
+    why: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let options = match options() {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    lab::catch_panics();
+    let all: Vec<Scenario> = scenarios::all().into_iter().filter(|scenario| options.scenario.as_deref().is_none_or(|name| scenario.name == name)).collect();
+    if all.is_empty() {
+        eprintln!("error: there is no such scenario; --list shows them");
+        return ExitCode::FAILURE;
+    }
+    if let (Some(faults), [scenario]) = (&options.faults, all.as_slice()) {
+        return replay(scenario, options.mode.unwrap_or(Mode::V28), options.seed, faults, options.bug);
+    }
+    let begun = Instant::now();
+    let references = references(&all, options.seed);
+    let mut bad = 0;
+    for (scenario, [old, new]) in all.iter().zip(&references) {
+        let mut why: Vec<String> = [old, new].into_iter().flat_map(|outcome| judge::alone(scenario, outcome)).collect();
+        why.extend(judge::same_end(scenario, old, new).into_iter().map(|line| format!("R6: the versions of the engine end differently: {line}")));
+        if options.list || !why.is_empty() {
+            println!("{:32} {:4} calls, {:3} changes, {:3} events", scenario.name, new.calls, new.mutations, new.events);
+        }
+        bad += usize::from(!why.is_empty());
+        why.iter().for_each(|line| println!("    {line}"));
+    }
+    println!("{} scenarios undisturbed, {bad} wrong, {:.1} s", all.len(), begun.elapsed().as_secs_f64());
+    if options.list {
+        return if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    if options.bank {
+        return bank(&all, &references, options.seed);
+    }
+    let (done, failures, unsteady) = disturb(&options, &all, &references, begun);
+    report(&all, &failures);
+    let calls: u64 = references.iter().map(|[_, new]| new.calls).sum();
+    println!(
+        "{done} disturbed runs over {} scenarios with {calls} calls, seed {}, {:.0} s: {} wrong, {unsteady} not the same twice",
+        all.len(),
+        options.seed,
+        begun.elapsed().as_secs_f64(),
+        failures.len()
+    );
+    if done < options.at_least {
+        println!("only {done} of at least {} runs were done in {} s", options.at_least, options.seconds);
+        return ExitCode::FAILURE;
+    }
+    if bad == 0 && failures.is_empty() && unsteady == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The undisturbed runs, on both versions.
+fn references(all: &[Scenario], seed: u64) -> Vec<[Outcome; 2]> {
+    let slots: Vec<Mutex<Option<[Outcome; 2]>>> = all.iter().map(|_| Mutex::new(None)).collect();
+    in_parallel(|next| {
+        while let Some(index) = next(all.len()) {
+            let outcome = [Mode::V20, Mode::V28].map(|mode| lab::run_alone(&all[index], mode, seed, &[], None));
+            *slots[index].lock().unwrap() = Some(outcome);
+        }
+    });
+    slots.into_iter().map(|slot| slot.into_inner().unwrap().unwrap()).collect()
+}
+
+/// Runs work on every core; `next(n)` gives the numbers below n, each once.
+fn in_parallel(work: impl Fn(&dyn Fn(usize) -> Option<usize>) + Sync) {
+    let counter = AtomicUsize::new(0);
+    let next = |limit: usize| Some(counter.fetch_add(1, Ordering::SeqCst)).filter(|index| *index < limit);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| work(&next));
+        }
+    });
+}
+
+/// The disturbed runs: a round takes one fault for every call of every scenario, the next round the next fault.
+fn jobs(references: &[[Outcome; 2]], seed: u64) -> impl Iterator<Item = Job> {
+    let random = Seeded::new(seed);
+    let sizes: Vec<(u64, u64)> = references.iter().map(|[_, new]| (new.calls, new.events)).collect();
+    let kinds = Fault::at_call(0).len();
+    (0..).flat_map(move |round: usize| {
+        let mut jobs = Vec::new();
+        for (scenario, &(calls, events)) in sizes.iter().enumerate() {
+            let mode = |n: u64| if (n + round as u64).is_multiple_of(2) { Mode::V28 } else { Mode::V20 };
+            let mut push = |faults: Vec<Fault>, mode: Mode| jobs.push(Job { scenario, mode, faults, seed, twice: jobs.len() % 97 == 0 });
+            if round < kinds {
+                for at in 1..=calls {
+                    // Crashes first at each call; of the rest, each call begins elsewhere.
+                    let of = if round < 2 { round } else { 2 + (round - 2 + at as usize) % (kinds - 2) };
+                    push(vec![Fault::at_call(at)[of]], mode(at));
+                }
+                if round < 3 {
+                    for index in 1..=events {
+                        push(vec![Fault::Event { index, how: [Delivery::Lost, Delivery::Twice, Delivery::Late][round] }], mode(index));
+                    }
+                }
+            } else {
+                // Two or three at random.
+                for _ in 0..calls {
+                    let faults = (0..2 + random.next() % 2).map(|_| {
+                        let at = 1 + random.next() % (calls + calls / 2);
+                        Fault::at_call(at)[(random.next() % kinds as u64) as usize]
+                    });
+                    let faults: Vec<Fault> = faults.collect();
+                    let mode = mode(random.next());
+                    push(faults, mode);
+                }
+            }
+        }
+        jobs
+    })
+}
+
+fn disturb(options: &Options, all: &[Scenario], references: &[[Outcome; 2]], begun: Instant) -> (usize, Vec<Failure>, usize) {
+    let deadline = begun + Duration::from_secs(options.seconds);
+    let queue = Arc::new(Mutex::new(jobs(references, options.seed).take(options.runs)));
+    let (done, unsteady, failures) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let over = AtomicBool::new(false);
+    in_parallel(|_| {
+        while !over.load(Ordering::SeqCst) {
+            let Some(job) = queue.lock().unwrap().next() else { return };
+            let scenario = &all[job.scenario];
+            let reference = &references[job.scenario][usize::from(job.mode == Mode::V28)];
+            let outcome = lab::run_alone(scenario, job.mode, job.seed, &job.faults, None);
+            let why = judge::disturbed(scenario, reference, &outcome, &job.faults);
+            if !why.is_empty() {
+                let mut failures = failures.lock().unwrap();
+                failures.push(Failure { scenario: scenario.name, mode: job.mode, faults: job.faults.clone(), seed: job.seed, why });
+                if failures.len() >= 400 {
+                    over.store(true, Ordering::SeqCst);
+                }
+            }
+            if job.twice && lab::run_alone(scenario, job.mode, job.seed, &job.faults, None).hash != outcome.hash {
+                unsteady.fetch_add(1, Ordering::SeqCst);
+                println!("not the same twice: --scenario {} --mode {} --seed {} --faults {}", scenario.name, job.mode, job.seed, words(&job.faults));
+            }
+            done.fetch_add(1, Ordering::SeqCst);
+            if Instant::now() > deadline {
+                over.store(true, Ordering::SeqCst);
+            }
+        }
+    });
+    (done.into_inner(), failures.into_inner().unwrap(), unsteady.into_inner())
+}
+
+/// Looks for every bug of the bank: undisturbed first, then with faults, until a run is wrong.
+fn bank(all: &[Scenario], references: &[[Outcome; 2]], seed: u64) -> ExitCode {
+    let found: Vec<Mutex<Option<String>>> = BANK.iter().map(|_| Mutex::new(None)).collect();
+    in_parallel(|next| {
+        while let Some(index) = next(BANK.len()) {
+            *found[index].lock().unwrap() = find(all, references, seed, BANK[index].0);
+        }
+    });
+    let mut missed = 0;
+    for ((bug, what), found) in BANK.iter().zip(found) {
+        match found.into_inner().unwrap() {
+            Some(by) => println!("{:20} {:70} {by}", format!("{bug:?}"), what.trim()),
+            None => {
+                missed += 1;
+                println!("{:20} {:70} NOT FOUND", format!("{bug:?}"), what.trim());
+            }
+        }
+    }
+    println!("{} of {} seeded bugs found", BANK.len() - missed, BANK.len());
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The first run that shows the bug, and how.
+fn find(all: &[Scenario], references: &[[Outcome; 2]], seed: u64, bug: Bug) -> Option<String> {
+    let undisturbed = all.iter().enumerate().map(|(scenario, _)| Job { scenario, mode: Mode::V28, faults: Vec::new(), seed, twice: false });
+    for (count, job) in undisturbed.chain(jobs(references, seed)).take(3000).enumerate() {
+        let scenario = &all[job.scenario];
+        let reference = &references[job.scenario][usize::from(job.mode == Mode::V28)];
+        let outcome = lab::run_alone(scenario, job.mode, job.seed, &job.faults, Some(bug));
+        if let Some(why) = judge::disturbed(scenario, reference, &outcome, &job.faults).first() {
+            let why: String = why.chars().take(90).collect();
+            return Some(format!("run {}, {} {}: {why}", count + 1, scenario.name, words(&job.faults)));
+        }
+    }
+    None
+}
+
+fn words(faults: &[Fault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// The failures by what is wrong, a few of each.
+fn report(all: &[Scenario], failures: &[Failure]) {
+    let mut groups: BTreeMap<String, Vec<&Failure>> = BTreeMap::new();
+    for failure in failures {
+        let what: String = failure.why[0].chars().filter(|c| !c.is_ascii_digit()).take(100).collect();
+        groups.entry(what).or_default().push(failure);
+    }
+    let _ = all;
+    for group in groups.values() {
+        println!("\n{} runs: {}", group.len(), group[0].why[0]);
+        for failure in group.iter().take(3) {
+            println!("  --scenario {} --mode {} --seed {} --faults {}", failure.scenario, failure.mode, failure.seed, words(&failure.faults));
+            failure.why.iter().skip(1).take(6).for_each(|line| println!("      {line}"));
+        }
+    }
+}
+
+/// One run with its trace, beside the undisturbed one.
+fn replay(scenario: &Scenario, mode: Mode, seed: u64, faults: &[Fault], bug: Option<Bug>) -> ExitCode {
+    let reference = lab::run_alone(scenario, mode, seed, &[], None);
+    let outcome = lab::run_alone(scenario, mode, seed, faults, bug);
+    outcome.trace.iter().for_each(|line| println!("{line}"));
+    println!("hash {:016x}, {} calls, {} changes, converged {:?} after the last fault", outcome.hash, outcome.calls, outcome.mutations, outcome.converged);
+    let why = judge::disturbed(scenario, &reference, &outcome, faults);
+    if why.is_empty() {
+        println!("as it should be");
+        return ExitCode::SUCCESS;
+    }
+    why.iter().for_each(|line| println!("wrong: {line}"));
+    ExitCode::FAILURE
+}

@@ -1,0 +1,167 @@
+//! Scenarios: what people declare, change and do, step by step. Each is first run undisturbed; every disturbed run must end the same.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+/// One step. After each the lab waits until nothing moves any more, unless the next is [`Step::AtOnce`].
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A file gets this text.
+    Write(&'static str, String),
+    /// A text in a file is exchanged for another.
+    Edit(&'static str, &'static str, &'static str),
+    /// Files go, all at once.
+    Remove(Vec<&'static str>),
+    /// A file moves.
+    Move(&'static str, &'static str),
+    /// All files are put aside and others are there: another branch.
+    Checkout(Vec<(&'static str, String)>),
+    /// Somebody does something on the engine.
+    Human(Human),
+    /// The engine ends in order, or is killed, and starts again after that many seconds.
+    EngineRestart(u64),
+    /// The engine ends; and starts again.
+    EngineDown,
+    EngineUp,
+    /// Time passes.
+    Pass(Duration),
+    /// The wall clock jumps.
+    Jump(SignedDuration),
+    /// `dockmaster start|touch|extend|restart|delete|undelete|purge|prune`.
+    Verb(Verb),
+    /// The operator is killed and started again.
+    Crash,
+    /// The operator ends; and starts.
+    OperatorDown,
+    OperatorUp,
+    /// The state directory is deleted while the operator is down.
+    LoseState,
+    /// The source cannot be trusted; and can again.
+    Trouble,
+    Well,
+    /// The next step follows without waiting for calm.
+    AtOnce,
+}
+
+/// What somebody does on the engine, to an object by the name of its container, network or volume.
+#[derive(Clone, Debug)]
+pub enum Human {
+    Kill(&'static str),
+    Remove(&'static str),
+    Stop(&'static str),
+    Pause(&'static str),
+    Rename(&'static str, &'static str),
+    Disconnect(&'static str, &'static str),
+    RemoveNetwork(&'static str),
+    RemoveVolume(&'static str),
+    /// `docker system prune -af`.
+    Prune,
+    /// An old client's `docker volume prune`.
+    OldVolumePrune,
+    /// A container of somebody else's with this name.
+    Foreign(&'static str),
+    /// A volume of somebody else's with this name.
+    ForeignVolume(&'static str),
+    /// A network of somebody else's with this name and subnet.
+    ForeignNetwork(&'static str, &'static str),
+    /// A container of somebody else's joins this network.
+    Join(&'static str),
+    /// Another program takes a port; 0: that of `dm-ws-alice.shop`.
+    TakePort(u16),
+    /// The limits of a container are changed by hand.
+    Limit(&'static str),
+    /// A tag names another image.
+    MoveTag(&'static str),
+    /// An image goes.
+    RemoveImage(&'static str),
+}
+
+/// What a person asks of the operator.
+#[derive(Clone, Debug)]
+pub enum Verb {
+    Start(&'static str),
+    Touch(&'static str),
+    Extend(&'static str, u64),
+    Restart(&'static str),
+    /// Confirms the held deletions.
+    Prune,
+}
+
+/// A scenario.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub name: &'static str,
+    pub steps: Vec<Step>,
+    /// The end need not be the reference's: parts of the abstract state that may differ, by the beginning of their line.
+    pub may_differ: Vec<&'static str>,
+    /// Lines that the end must have, by a part of them; the reference run is checked too.
+    pub must: Vec<&'static str>,
+    /// Lines that the end must not have.
+    pub must_not: Vec<&'static str>,
+}
+
+impl Scenario {
+    pub fn new(name: &'static str, steps: Vec<Step>) -> Self {
+        Self { name, steps, may_differ: Vec::new(), must: Vec::new(), must_not: Vec::new() }
+    }
+
+    pub fn must(mut self, lines: &[&'static str]) -> Self {
+        self.must.extend(lines);
+        self
+    }
+
+    pub fn must_not(mut self, lines: &[&'static str]) -> Self {
+        self.must_not.extend(lines);
+        self
+    }
+
+    pub fn may_differ(mut self, lines: &[&'static str]) -> Self {
+        self.may_differ.extend(lines);
+        self
+    }
+}
+
+/// A workspace of one flow-style spec.
+pub fn workspace(name: &str, spec: &str) -> String {
+    format!(
+        "# {name} is kept as it is\napiVersion: dockmaster/v1\nkind: Workspace\nmetadata: {{name: {name}}}\nspec: {{image: \"app:1\", command: [sleep, \"1000000\"]{}{spec}}}\n",
+        comma(spec)
+    )
+}
+
+pub fn preview(name: &str, spec: &str) -> String {
+    format!("apiVersion: dockmaster/v1\nkind: Preview\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n")
+}
+
+pub fn tenant(name: &str, spec: &str) -> String {
+    format!("apiVersion: dockmaster/v1\nkind: Tenant\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n")
+}
+
+pub fn workspace_type(name: &str, spec: &str) -> String {
+    format!("apiVersion: dockmaster/v1\nkind: WorkspaceType\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n")
+}
+
+fn comma(spec: &str) -> &'static str {
+    if spec.is_empty() { "" } else { ", " }
+}
+
+pub fn write(path: &'static str, text: impl Into<String>) -> Step {
+    Step::Write(path, text.into())
+}
+
+pub fn edit(path: &'static str, from: &'static str, to: &'static str) -> Step {
+    Step::Edit(path, from, to)
+}
+
+pub fn remove(paths: &[&'static str]) -> Step {
+    Step::Remove(paths.to_vec())
+}
+
+pub fn human(human: Human) -> Step {
+    Step::Human(human)
+}
+
+pub fn pass(seconds: u64) -> Step {
+    Step::Pass(Duration::from_secs(seconds))
+}

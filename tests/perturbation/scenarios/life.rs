@@ -1,0 +1,139 @@
+//! Healing, stopping, waking, the engine's own troubles, and what strangers do.
+
+use jiff::SignedDuration;
+
+use super::super::scenario::{Human, Scenario, Step, Verb, edit, human, pass, workspace, write};
+
+const SHOP: &str = "alice/shop.yaml";
+const MAIN: &str = "dm-ws-alice.shop";
+const RICH: &str = "mounts: [{volume: data, path: /data}], ports: [{name: http, container: 80, publish: Pool}], \
+                    services: {db: {image: \"db:1\", command: [sleep, \"1000000\"], volume: {path: /var/db}}}";
+
+/// A rich workspace, and what somebody does to it.
+fn hurt(name: &'static str, acts: &[Human]) -> Scenario {
+    let mut steps = vec![write(SHOP, workspace("shop", RICH))];
+    steps.extend(acts.iter().cloned().map(Step::Human));
+    Scenario::new(name, steps).must(&["container dm-ws-alice.shop running", "container dm-ws-alice.shop.db running"])
+}
+
+pub fn all() -> Vec<Scenario> {
+    let idle = "idle: {timeout: 30m}";
+    vec![
+        hurt("killed", &[Human::Kill(MAIN)]),
+        hurt("removed", &[Human::Remove(MAIN)]),
+        hurt("service-removed", &[Human::Remove("dm-ws-alice.shop.db")]),
+        hurt("stopped-by-hand", &[Human::Stop(MAIN)]),
+        hurt("renamed", &[Human::Rename(MAIN, "something-else")]),
+        hurt("disconnected", &[Human::Disconnect(MAIN, "dm-ns-alice")]),
+        hurt("limited-by-hand", &[Human::Limit(MAIN)]),
+        hurt("volume-removed", &[Human::Remove(MAIN), Human::RemoveVolume("dm-vol-alice.shop.data")]),
+        hurt("pruned", &[Human::Stop(MAIN), Human::Prune]),
+        hurt("pruned-helper", &[Human::RemoveImage("dockmaster/helper:test")]),
+        Scenario::new("paused-by-hand", vec![write(SHOP, workspace("shop", "")), human(Human::Pause(MAIN)), Step::Verb(Verb::Start("shop"))])
+            .must(&["container dm-ws-alice.shop running"]),
+        Scenario::new(
+            "pruned-while-asleep",
+            vec![
+                write(SHOP, workspace("shop", RICH)),
+                edit(SHOP, "{image:", "{state: Stopped, image:"),
+                human(Human::Prune),
+                edit(SHOP, "state: Stopped, ", ""),
+            ],
+        )
+        .must(&["container dm-ws-alice.shop running"]),
+        Scenario::new(
+            "old-volume-prune-while-asleep",
+            vec![
+                write(SHOP, workspace("shop", RICH)),
+                edit(SHOP, "{image:", "{state: Stopped, image:"),
+                human(Human::OldVolumePrune),
+                edit(SHOP, "state: Stopped, ", ""),
+            ],
+        )
+        .must(&["volume dm-vol-alice.shop.data seeded"]),
+        Scenario::new(
+            "network-recreated-while-asleep",
+            vec![
+                write(SHOP, workspace("shop", "")),
+                edit(SHOP, "{image:", "{state: Stopped, image:"),
+                human(Human::RemoveNetwork("dm-ns-alice")),
+                edit(SHOP, "state: Stopped, ", ""),
+            ],
+        )
+        .must(&["container dm-ws-alice.shop running"]),
+        Scenario::new("foreign-on-our-network", vec![write(SHOP, workspace("shop", "")), human(Human::Join("dm-ns-alice")), edit(SHOP, "1000000", "1000001")])
+            .must(&["container dm-ws-alice.shop running", "foreign joined"]),
+        Scenario::new("foreign-has-the-name", vec![human(Human::Foreign(MAIN)), write(SHOP, workspace("shop", ""))])
+            .must(&["workspace/alice/shop NameConflict", "foreign dm-ws-alice.shop"]),
+        Scenario::new(
+            "foreign-volume",
+            vec![human(Human::ForeignVolume("dm-vol-alice.shop.data")), write(SHOP, workspace("shop", "mounts: [{volume: data, path: /data}]"))],
+        )
+        .must(&["workspace/alice/shop VolumeConflict"])
+        .must_not(&["container dm-ws-alice.shop running"]),
+        Scenario::new("route-appears", vec![human(Human::ForeignNetwork("theirs", "10.213.0.0/24")), write(SHOP, workspace("shop", RICH))])
+            .must(&["container dm-ws-alice.shop running"]),
+        Scenario::new(
+            "port-taken-between",
+            vec![
+                write(SHOP, workspace("shop", "ports: [{name: http, container: 80, publish: Pool}]")),
+                edit(SHOP, "{image:", "{state: Stopped, image:"),
+                human(Human::TakePort(0)),
+                edit(SHOP, "state: Stopped, ", ""),
+            ],
+        )
+        .must(&["container dm-ws-alice.shop running"])
+        .may_differ(&["ports ", "port "]),
+        Scenario::new("idle-stop-and-start", vec![write(SHOP, workspace("shop", idle)), pass(2400), Step::Verb(Verb::Start("shop"))])
+            .must(&["container dm-ws-alice.shop running"]),
+        Scenario::new("idle-stop", vec![write(SHOP, workspace("shop", idle)), pass(2400)]).must(&["workspace/alice/shop phase Stopped"]),
+        Scenario::new("idle-touched", vec![write(SHOP, workspace("shop", idle)), pass(1500), Step::Verb(Verb::Touch("shop")), pass(900)])
+            .must(&["container dm-ws-alice.shop running"]),
+        Scenario::new("idle-extended", vec![write(SHOP, workspace("shop", idle)), pass(600), Step::Verb(Verb::Extend("shop", 7200)), pass(2400)])
+            .must(&["container dm-ws-alice.shop running"]),
+        Scenario::new("lifetime", vec![write(SHOP, workspace("shop", "maxLifetime: 20m")), pass(1500)]).must(&["workspace/alice/shop phase Stopped"]),
+        Scenario::new("healed-is-no-activity", vec![write(SHOP, workspace("shop", "maxLifetime: 20m")), pass(600), human(Human::Kill(MAIN)), pass(900)])
+            .must(&["workspace/alice/shop phase Stopped"]),
+        Scenario::new(
+            "dst-night",
+            vec![
+                // From 10:00 UTC on the day before the clocks go forward in Berlin, at 01:00 UTC of the 29th of March 2026.
+                Step::Jump(SignedDuration::from_hours(26 * 24)),
+                write(SHOP, workspace("shop", "runningHours: {days: Mon-Sun, from: \"04:00\", to: \"05:00\", timeZone: Europe/Berlin}")),
+                Step::Jump(SignedDuration::from_mins(16 * 60 + 30)),
+                pass(120),
+            ],
+        )
+        .must(&["container dm-ws-alice.shop running"]),
+        Scenario::new(
+            "clock-a-day-back",
+            vec![write(SHOP, workspace("shop", RICH)), Step::Jump(SignedDuration::from_hours(-24)), edit(SHOP, "1000000\"]", "1000001\"]")],
+        )
+        .must(&["container dm-ws-alice.shop running"]),
+        Scenario::new("completed", vec![write(SHOP, workspace("shop", "restart: \"no\"").replace("sleep, \"1000000\"", "sleep, \"5\"")), pass(60)])
+            .must(&["workspace/alice/shop phase Stopped"]),
+        Scenario::new(
+            "suspended",
+            vec![
+                write(SHOP, workspace("shop", "").replace("{name: shop}", "{name: shop, annotations: {dockmaster/suspend: \"true\"}}")),
+                edit(SHOP, ", annotations: {dockmaster/suspend: \"true\"}", ""),
+            ],
+        )
+        .must(&["container dm-ws-alice.shop running"]),
+        Scenario::new(
+            "restart-annotation",
+            vec![write(SHOP, workspace("shop", RICH)), edit(SHOP, "{name: shop}", "{name: shop, annotations: {dockmaster/restart: \"1\"}}")],
+        )
+        .must(&["container dm-ws-alice.shop running"]),
+        Scenario::new("restart-asked", vec![write(SHOP, workspace("shop", RICH)), Step::Verb(Verb::Restart("shop"))])
+            .must(&["container dm-ws-alice.shop running"]),
+        Scenario::new("engine-restarts", vec![write(SHOP, workspace("shop", RICH)), Step::EngineRestart(5)]).must(&["container dm-ws-alice.shop running"]),
+        Scenario::new(
+            "engine-away-while-changed",
+            vec![write(SHOP, workspace("shop", "")), Step::EngineDown, edit(SHOP, "1000000", "1000001"), Step::EngineUp],
+        )
+        .must(&["container dm-ws-alice.shop running"]),
+        Scenario::new("crash-while-changing", vec![write(SHOP, workspace("shop", RICH)), edit(SHOP, "1000000\"]", "1000001\"]"), Step::AtOnce, Step::Crash])
+            .must(&["container dm-ws-alice.shop running"]),
+    ]
+}

@@ -1,0 +1,116 @@
+//! What an engine holds, as plain data that checks read, whatever the engine is made of.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dockmaster::desired::naming;
+
+/// The installation of all scenarios.
+pub const INSTALLATION: &str = "dm";
+
+/// One container.
+#[derive(Clone, Debug, Default)]
+pub struct Container {
+    pub id: String,
+    pub name: String,
+    pub state: String,
+    pub image: String,
+    pub labels: BTreeMap<String, String>,
+    pub env: Vec<String>,
+    pub command: Vec<String>,
+    /// Volume or host path, and where it is mounted.
+    pub mounts: Vec<(String, String)>,
+    /// Network name, id and aliases.
+    pub networks: BTreeMap<String, (String, BTreeSet<String>)>,
+    /// Address, host port, container port; of a container that does not run, what it will bind.
+    pub ports: BTreeSet<(String, u16, u16)>,
+    pub memory: u64,
+    pub nano_cpus: i64,
+    pub pids: i64,
+    pub restart: String,
+}
+
+impl Container {
+    pub fn is_active(&self) -> bool {
+        ["running", "paused", "restarting"].contains(&self.state.as_str())
+    }
+
+    pub fn is_ours(&self) -> bool {
+        self.label(naming::INSTALLATION) == INSTALLATION && self.name.starts_with("dm-")
+    }
+
+    pub fn label(&self, name: &str) -> &str {
+        self.labels.get(name).map_or("", String::as_str)
+    }
+
+    /// What only one may run of: an object's main container, or one of its services, or one of its helpers.
+    pub fn place(&self) -> (String, String, String, String) {
+        let text = |label| self.label(label).to_owned();
+        (text(naming::UID), text(naming::ROLE), text(naming::SERVICE), if self.label(naming::ROLE) == "helper" { self.name.clone() } else { String::new() })
+    }
+}
+
+/// One volume.
+#[derive(Clone, Debug, Default)]
+pub struct Volume {
+    pub labels: BTreeMap<String, String>,
+    pub seeded: bool,
+    pub anonymous: bool,
+}
+
+/// One network.
+#[derive(Clone, Debug, Default)]
+pub struct Network {
+    pub id: String,
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub subnets: Vec<String>,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    pub containers: Vec<Container>,
+    pub volumes: BTreeMap<String, Volume>,
+    pub networks: Vec<Network>,
+}
+
+impl View {
+    pub fn by_name(&self, name: &str) -> Option<&Container> {
+        self.containers.iter().find(|container| container.name == name)
+    }
+
+    pub fn by_id(&self, id_or_name: &str) -> Option<&Container> {
+        self.containers.iter().find(|container| container.id == id_or_name || container.name == id_or_name)
+    }
+
+    pub fn ours(&self) -> impl Iterator<Item = &Container> {
+        self.containers.iter().filter(|container| container.is_ours())
+    }
+
+    /// The abstract state: a line for each fact that two runs with the same outcome agree on. Ids, uids and instants are left out.
+    pub fn lines(&self) -> BTreeSet<String> {
+        let mut lines = BTreeSet::new();
+        for container in &self.containers {
+            let name = &container.name;
+            if !container.is_ours() {
+                lines.insert(format!("foreign {name} {}", container.state));
+                continue;
+            }
+            lines.insert(format!("container {name} {}", container.state));
+            lines.insert(format!("image {} of {name}", container.image));
+            lines.insert(format!("command {:?} of {name}", container.command));
+            lines.extend(container.env.iter().map(|env| format!("env {env} of {name}")));
+            lines.extend(container.mounts.iter().map(|(from, to)| format!("mount {from} at {to} of {name}")));
+            lines.extend(container.networks.iter().map(|(network, (_, aliases))| format!("joined {network} as {aliases:?} by {name}")));
+            lines.extend(container.ports.iter().map(|(ip, host, inner)| format!("ports {ip}:{host} to {inner} of {name}")));
+            lines.insert(format!("memory {} cpus {} pids {} restart {} of {name}", container.memory, container.nano_cpus, container.pids, container.restart));
+            let told = |label: &str| ![naming::UID, naming::CREATED, naming::HASH, naming::EXPIRES, naming::GENERATION].contains(&label);
+            lines.extend(container.labels.iter().filter(|(label, _)| told(label)).map(|(label, value)| format!("label {label}={value} of {name}")));
+        }
+        for (name, volume) in self.volumes.iter().filter(|(_, volume)| !volume.anonymous) {
+            lines.insert(format!("volume {name} {}", if volume.seeded { "seeded" } else { "empty" }));
+        }
+        lines.extend(self.networks.iter().map(|network| format!("network {} {:?}", network.name, network.subnets)));
+        lines
+    }
+}

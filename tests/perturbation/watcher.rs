@@ -1,0 +1,375 @@
+//! Sees every call before it reaches the engine: counts it, checks the invariants on what all earlier calls have made, strikes as told.
+//!
+//! The numbers are those of the catalogue of invariants in `docs/reliability.md`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use dockmaster::desired::naming;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::fault::{Delivery, Fault};
+use super::folder::Folder;
+use super::gate::Gate;
+use super::view::{Container, INSTALLATION, View};
+
+/// One call, as the engine sees it.
+pub struct Call<'a> {
+    pub method: &'a str,
+    /// Without version and query.
+    pub path: &'a str,
+    pub query: &'a str,
+    pub body: &'a [u8],
+    pub mutating: bool,
+}
+
+/// What becomes of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reaction {
+    Pass,
+    Error { status: u16, message: String },
+    Silence { applied: bool },
+    Reset { applied: bool },
+    Truncate,
+    Stale { age: u64 },
+}
+
+/// What the lab has to do because of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strike {
+    /// The operator is dead; with or without its state.
+    Crash { lose_state: bool },
+    /// The engine restarts.
+    EngineRestart,
+}
+
+/// See the module.
+pub struct Watcher {
+    seen: Mutex<Seen>,
+    folder: Arc<Folder>,
+    strikes: mpsc::UnboundedSender<Strike>,
+    jump: Box<dyn Fn(i64) + Send + Sync>,
+    begun: Instant,
+}
+
+/// What was seen so far.
+#[derive(Default)]
+pub struct Seen {
+    pub calls: u64,
+    pub mutations: u64,
+    pub events: u64,
+    pub faults: Vec<Fault>,
+    /// Whether faults still strike; not in the calm at the end.
+    pub armed: bool,
+    pub gate: Option<Gate>,
+    /// What this life has listed.
+    listed: BTreeSet<String>,
+    pub last_mutation: Option<Instant>,
+    pub last_fault: Option<Instant>,
+    pub creates: BTreeMap<String, u64>,
+    pub removes: BTreeMap<String, u64>,
+    pub violations: Vec<String>,
+    pub trace: Vec<String>,
+    hash: u64,
+    uids: BTreeMap<String, String>,
+    paused: BTreeMap<String, Instant>,
+    /// Whether the state was lost, after which identities may come anew where nothing recorded them.
+    pub state_lost: bool,
+    /// Containers that people paused.
+    pub paused_by_people: BTreeSet<String>,
+}
+
+impl Seen {
+    fn wrong(&mut self, what: String) {
+        let call = self.calls;
+        if self.violations.len() < 20 {
+            self.violations.push(format!("{what} (before call {call})"));
+        }
+    }
+
+    /// A line of the trace; all of them make the hash.
+    pub fn note(&mut self, line: String) {
+        for byte in line.bytes() {
+            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        self.trace.push(line);
+    }
+
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Another operator begins.
+    pub fn next_life(&mut self, gate: Gate) {
+        self.gate = Some(gate);
+        self.listed.clear();
+    }
+}
+
+impl Watcher {
+    pub fn new(folder: Arc<Folder>, faults: Vec<Fault>, strikes: mpsc::UnboundedSender<Strike>, jump: Box<dyn Fn(i64) + Send + Sync>) -> Self {
+        let seen = Seen { faults, armed: true, hash: 0xcbf2_9ce4_8422_2325, ..Seen::default() };
+        Self { seen: Mutex::new(seen), folder, strikes, jump, begun: Instant::now() }
+    }
+
+    pub fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap()
+    }
+
+    fn elapsed(&self) -> String {
+        format!("{:9.3}", self.begun.elapsed().as_secs_f64())
+    }
+
+    /// Takes notice of a call; `view` is what the engine holds now.
+    pub fn before(&self, call: &Call<'_>, view: &View) -> Reaction {
+        let mut seen = self.seen();
+        seen.calls += 1;
+        let number = seen.calls;
+        self.check_state(&mut seen, view);
+        if call.mutating {
+            seen.mutations += 1;
+            seen.last_mutation = Some(Instant::now());
+            self.check_mutation(&mut seen, call, view);
+        } else if call.method == "GET" && ["/containers/json", "/networks", "/volumes"].contains(&call.path) && !call.query.contains("filters") {
+            seen.listed.insert(call.path.to_owned());
+        }
+        let reaction = self.strike(&mut seen, number, call);
+        let told = if reaction == Reaction::Pass { String::new() } else { format!("  <- {reaction:?}") };
+        let query = if call.query.is_empty() || call.path == "/events" { String::new() } else { format!("?{}", call.query) };
+        seen.note(format!("{} #{number} {} {}{query}{told}", self.elapsed(), call.method, short(call.path)));
+        reaction
+    }
+
+    /// Takes notice of something else.
+    pub fn note(&self, what: &str) {
+        let line = format!("{} {what}", self.elapsed());
+        self.seen().note(line);
+    }
+
+    /// What becomes of the next event.
+    pub fn event(&self, what: &str) -> Option<Delivery> {
+        let mut seen = self.seen();
+        seen.events += 1;
+        let index = seen.events;
+        let how = seen.faults.iter().find_map(|fault| match fault {
+            Fault::Event { index: at, how } if *at == index && seen.armed => Some(*how),
+            _ => None,
+        });
+        let line = format!("{} !{index} {what}{}", self.elapsed(), how.map_or(String::new(), |how| format!("  <- {how:?}")));
+        seen.note(line);
+        how
+    }
+
+    fn strike(&self, seen: &mut Seen, number: u64, call: &Call<'_>) -> Reaction {
+        if !seen.armed {
+            return Reaction::Pass;
+        }
+        let mut reaction = Reaction::Pass;
+        for fault in seen.faults.clone().into_iter().filter(|fault| fault.at() == Some(number)) {
+            seen.last_fault = Some(Instant::now());
+            let crash = |lose_state: bool| {
+                if let Some(gate) = &seen.gate {
+                    gate.close();
+                }
+                let _over = self.strikes.send(Strike::Crash { lose_state });
+            };
+            reaction = match fault {
+                Fault::Crash { applied, .. } => {
+                    crash(false);
+                    Reaction::Silence { applied }
+                }
+                Fault::LoseState { .. } => {
+                    crash(true);
+                    Reaction::Silence { applied: true }
+                }
+                Fault::Refuse { class, .. } => {
+                    let (status, message) = class.reply();
+                    Reaction::Error { status, message: message.to_owned() }
+                }
+                Fault::Silence { applied, .. } => Reaction::Silence { applied },
+                Fault::Reset { applied, .. } => Reaction::Reset { applied },
+                Fault::Truncate { .. } => Reaction::Truncate,
+                Fault::Stale { .. } if call.mutating || call.path == "/events" => Reaction::Pass,
+                Fault::Stale { age, .. } => Reaction::Stale { age },
+                Fault::EngineRestart { .. } => {
+                    let _over = self.strikes.send(Strike::EngineRestart);
+                    Reaction::Reset { applied: false }
+                }
+                Fault::Jump { seconds, .. } => {
+                    (self.jump)(seconds);
+                    Reaction::Pass
+                }
+                Fault::Event { .. } => reaction,
+            };
+        }
+        reaction
+    }
+
+    /// What must hold at every moment.
+    fn check_state(&self, seen: &mut Seen, view: &View) {
+        let mut active: BTreeMap<_, Vec<&Container>> = BTreeMap::new();
+        let mut existing: BTreeMap<_, Vec<&Container>> = BTreeMap::new();
+        let mut ports: BTreeMap<(String, u16), &str> = BTreeMap::new();
+        for container in view.ours().filter(|container| !container.label(naming::UID).is_empty()) {
+            existing.entry(container.place()).or_default().push(container);
+            if container.is_active() {
+                active.entry(container.place()).or_default().push(container);
+                for (ip, host, _) in &container.ports {
+                    if ip != "127.0.0.1" {
+                        seen.wrong(format!("I5: {} is published on {ip}", container.name));
+                    }
+                    if let Some(other) = ports.insert((ip.clone(), *host), &container.name) {
+                        seen.wrong(format!("I5: {} and {other} have port {host}", container.name));
+                    }
+                }
+            }
+            self.check_container(seen, view, container);
+        }
+        for (place, containers) in active.iter().filter(|(_, containers)| containers.len() > 1) {
+            let names: Vec<&str> = containers.iter().map(|container| container.name.as_str()).collect();
+            seen.wrong(format!("I1: {names:?} run at once for {place:?}"));
+        }
+        for (place, containers) in existing.iter().filter(|(_, containers)| containers.len() > 2) {
+            seen.wrong(format!("I1: {} containers exist for {place:?}", containers.len()));
+        }
+        let now = Instant::now();
+        for container in view.ours() {
+            if container.state != "paused" || seen.paused_by_people.contains(&container.name) {
+                seen.paused.remove(&container.id);
+            } else if now.duration_since(*seen.paused.entry(container.id.clone()).or_insert(now)).as_secs() > 60 {
+                seen.wrong(format!("I32: {} has been paused for more than a minute", container.name));
+            }
+        }
+    }
+
+    fn check_container(&self, seen: &mut Seen, view: &View, container: &Container) {
+        let (name, uid, namespace) = (&container.name, container.label(naming::UID), container.label(naming::NAMESPACE));
+        for label in [naming::UID, naming::GENERATION, naming::ROLE, naming::KIND, naming::NAME] {
+            if container.label(label).is_empty() {
+                seen.wrong(format!("I21: {name} has no label {label}"));
+            }
+        }
+        let object = format!("{}/{namespace}/{}", container.label(naming::KIND), container.label(naming::NAME));
+        match seen.uids.insert(object.clone(), uid.to_owned()) {
+            Some(before) if before != uid && !is_stale_life(view, &before) => seen.wrong(format!("I8: {object} was {before} and is {uid}")),
+            Some(_) | None => {}
+        }
+        for (network, (_, aliases)) in &container.networks {
+            if network == "bridge" || network == "host" {
+                seen.wrong(format!("I28: {name} is on {network}"));
+            }
+            let own = [
+                format!("dm-ns-{namespace}"),
+                format!("dm-ws-{namespace}.{}", container.label(naming::NAME)),
+                format!("dm-pv-{namespace}.{}", container.label(naming::NAME)),
+            ];
+            if network.starts_with("dm-") && !own.contains(network) {
+                seen.wrong(format!("I7: {name} of {namespace} is on {network}"));
+            }
+            for alias in aliases {
+                let others = view.ours().filter(|other| other.is_active() && other.networks.get(network).is_some_and(|(_, aliases)| aliases.contains(alias)));
+                let uids: BTreeSet<&str> = others.map(|other| other.label(naming::UID)).collect();
+                if uids.len() > 1 {
+                    seen.wrong(format!("I29: {alias} on {network} is of {uids:?}"));
+                }
+            }
+        }
+        for (volume, _) in &container.mounts {
+            let Some(known) = view.volumes.get(volume).filter(|known| !known.anonymous) else { continue };
+            let of = known.labels.get(naming::UID).map_or("", String::as_str);
+            let shared = volume.starts_with(&format!("dm-nsvol-{namespace}."));
+            // A copy reads the source's.
+            if of != uid && !shared && container.label(naming::ROLE) != "helper" {
+                seen.wrong(format!("I4: {name} of {uid} has volume {volume} of {of}"));
+            }
+        }
+    }
+
+    /// What must hold of a call that changes something.
+    fn check_mutation(&self, seen: &mut Seen, call: &Call<'_>, view: &View) {
+        let parts: Vec<&str> = call.path.trim_matches('/').split('/').collect();
+        if call.path.ends_with("/prune") {
+            seen.wrong(format!("I3: {} was called", call.path));
+        }
+        if seen.listed.len() < 3 && !call.path.starts_with("/images") {
+            seen.wrong(format!("I25: {} {} before everything was listed", call.method, call.path));
+        }
+        match (call.method, parts.as_slice()) {
+            ("POST", ["containers", "create"]) => {
+                let name = query(call.query, "name");
+                let body: serde_json::Value = serde_json::from_slice(call.body).unwrap_or_default();
+                if body["Labels"][naming::INSTALLATION] != INSTALLATION {
+                    seen.wrong(format!("I21: {name} is made without labels"));
+                }
+                *seen.creates.entry(name).or_default() += 1;
+            }
+            ("DELETE", ["volumes", name]) => self.check_volume_removal(seen, name, view),
+            ("POST", ["volumes" | "networks", "create"]) => {}
+            ("POST", ["networks", id, "connect" | "disconnect"]) => {
+                let body: serde_json::Value = serde_json::from_slice(call.body).unwrap_or_default();
+                self.check_target(seen, call, body["Container"].as_str().unwrap_or_default(), view);
+                let _ = id;
+            }
+            ("DELETE", ["networks", id]) => {
+                let network = view.networks.iter().find(|network| network.id == *id);
+                if network.is_some_and(|network| network.labels.get(naming::INSTALLATION).map(String::as_str) != Some(INSTALLATION)) {
+                    seen.wrong(format!("I2: network {id} is not ours"));
+                }
+            }
+            (method, ["containers", id, ..]) => {
+                self.check_target(seen, call, id, view);
+                if method == "DELETE"
+                    && let Some(container) = view.by_id(id)
+                {
+                    *seen.removes.entry(container.name.clone()).or_default() += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn check_target(&self, seen: &mut Seen, call: &Call<'_>, id: &str, view: &View) {
+        match view.by_id(id) {
+            Some(container) if container.label(naming::INSTALLATION) != INSTALLATION => {
+                seen.wrong(format!("I2: {} {} acts on {}, which is not ours", call.method, call.path, container.name))
+            }
+            Some(container) if container.id != id => seen.wrong(format!("I2: {} {} acts by name", call.method, call.path)),
+            Some(_) | None => {}
+        }
+    }
+
+    fn check_volume_removal(&self, seen: &mut Seen, name: &str, view: &View) {
+        let Some(volume) = view.volumes.get(name) else { return };
+        let label = |label: &str| volume.labels.get(label).map_or("", String::as_str);
+        if label(naming::INSTALLATION) != INSTALLATION {
+            return seen.wrong(format!("I2: volume {name} is not ours"));
+        }
+        if label(naming::KIND) == "preview" {
+            return;
+        }
+        let declared = self
+            .folder
+            .items()
+            .iter()
+            .any(|item| item.resource.reference().name == label(naming::NAME) && item.resource.reference().ns() == label(naming::NAMESPACE));
+        let consent = self.folder.consented(label(naming::NAMESPACE), label(naming::NAME));
+        if declared || !consent {
+            seen.wrong(format!("I3: volume {name} is removed, declared: {declared}, consent: {consent}"));
+        }
+    }
+}
+
+/// Whether nothing is left of a life, so that another may follow.
+fn is_stale_life(view: &View, uid: &str) -> bool {
+    !view.ours().any(|container| container.label(naming::UID) == uid && container.is_active())
+}
+
+/// A path with its ids cut short: ids differ between engines, and their beginnings suffice.
+fn short(path: &str) -> String {
+    path.split('/').map(|part| if part.len() == 64 { &part[..12] } else { part }).collect::<Vec<_>>().join("/")
+}
+
+fn query(query: &str, name: &str) -> String {
+    query.split('&').find_map(|pair| pair.strip_prefix(&format!("{name}="))).unwrap_or_default().to_owned()
+}
