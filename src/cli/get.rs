@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use clap::{Args, ValueEnum};
 use futures::StreamExt;
-use serde_json::Value;
 
 use super::names::{self, Selector, Wanted};
 use super::objects::{self, View, find, list, select};
@@ -100,8 +99,14 @@ pub async fn run(context: &mut Context<'_>, arguments: &GetArgs) -> Result<(), F
                 values.push(if arguments.resolved { resolved::whole(&*ledger, &all, view).await? } else { view.whole() });
             }
             let named_one = matches!(&wanted, Wanted::Objects(objects) if objects.len() == 1);
-            let value = values.pop_if(|_| named_one).unwrap_or_else(|| list(values));
-            print(context, output, &value)?;
+            if output == Form::Yaml {
+                // As a spec file is written, so that `apply` takes it.
+                let documents: Vec<String> = values.iter().map(splice::render).collect();
+                context.out.text(documents.join("---\n"))?;
+            } else {
+                let value = values.pop_if(|_| named_one).unwrap_or_else(|| list(values));
+                context.out.line(format_args!("{value:#}"))?;
+            }
         }
     }
     Ok(())
@@ -125,14 +130,6 @@ fn nothing(arguments: &GetArgs, wanted: &Wanted, namespace: Option<&str>) -> Str
         Some(namespace) => format!("nothing found{selected} in namespace {namespace}; -A looks in all"),
         None => format!("nothing found{selected}"),
     }
-}
-
-fn print(context: &mut Context<'_>, form: Form, value: &Value) -> Result<(), Failure> {
-    match form {
-        Form::Yaml => context.out.text(splice::render(value))?,
-        Form::Json | Form::Table | Form::Wide | Form::Name => context.out.line(format_args!("{value:#}"))?,
-    }
-    Ok(())
 }
 
 /// What is, then every change, until interrupted.

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::Controller;
+use super::store::Entry;
 use crate::desired::Intent;
 use crate::observed::{Network, NetworkOwner, TaskKey, TaskResult, TaskState};
 use crate::planner::{Operation, Plan};
-use crate::resource::{Kind, ObjectRef, Origin};
+use crate::resource::{ConditionType, Kind, ObjectRef, Origin};
 use crate::source::{Item, SourceEvent};
 use crate::state::{Facts, LedgerError, Trigger};
 
@@ -54,24 +55,25 @@ impl Controller {
             let Some(entry) = self.store().objects.get(&key).cloned() else { continue };
             let mut facts = self.parts.ledger.facts(&entry.admission.uid).await?;
             let intent = self.intent(&key, &entry, &mut facts).await?;
-            let plan = self.foresee(&key, &intent, &facts);
+            let plan = self.foresee(&key, &entry, &intent, &facts);
             self.assume_networks(&plan);
             plans.push((key, plan));
         }
         Ok(Some(plans))
     }
 
-    /// Plans one object. The last lines of a log, which are read before a container goes, count as read: a plan shows what follows.
-    fn foresee(&self, key: &ObjectRef, intent: &Intent, facts: &Facts) -> Plan {
+    /// Plans one object. The last lines of a log, which are read before a container goes, count as read: a plan shows what follows. What the operator
+    /// found to be ready passes the health test that it ran itself.
+    fn foresee(&self, key: &ObjectRef, entry: &Entry, intent: &Intent, facts: &Facts) -> Plan {
+        let ready = entry.status.as_ref().is_some_and(|status| status.is_true(ConditionType::Ready));
         let mut tasks = self.parts.runtime.tasks();
         loop {
             let (plan, _) = self.plan_over(key, intent, facts, tasks.clone());
-            let read: Vec<TaskKey> = plan.nodes.iter().filter_map(|node| to_read(&node.operation)).filter(|task| !tasks.contains_key(task)).collect();
-            if read.is_empty() {
+            let known: Vec<_> = plan.nodes.iter().filter_map(|node| foreseen(&node.operation, ready)).filter(|(task, _)| !tasks.contains_key(task)).collect();
+            if known.is_empty() {
                 return plan;
             }
-            let done = TaskState::Done { at: self.now(), result: TaskResult::Tail(String::new()) };
-            tasks.extend(read.into_iter().map(|task| (task, done.clone())));
+            tasks.extend(known.into_iter().map(|(task, result)| (task, TaskState::Done { at: self.now(), result })));
         }
     }
 
@@ -95,7 +97,11 @@ impl Controller {
     }
 }
 
-/// The log that an operation reads.
-fn to_read(operation: &Operation) -> Option<TaskKey> {
-    if let Operation::Begin(key @ TaskKey::Tail(_), _) = operation { Some(key.clone()) } else { None }
+/// The task that an operation begins, and its result, where that is known before.
+fn foreseen(operation: &Operation, ready: bool) -> Option<(TaskKey, TaskResult)> {
+    match operation {
+        Operation::Begin(key @ TaskKey::Tail(_), _) => Some((key.clone(), TaskResult::Tail(String::new()))),
+        Operation::Begin(key @ TaskKey::Probe(_), _) if ready => Some((key.clone(), TaskResult::Exit { code: 0, output: String::new() })),
+        _ => None,
+    }
 }

@@ -110,7 +110,8 @@ fn recorded(fact: &Fact) -> Told {
         Fact::Expired(_) => normal(EventReason::Expired, "the end of its lifetime"),
         Fact::VolumeLost { name, .. } => warning(EventReason::Healed, format!("volume {name} was removed by somebody; it is made anew, empty")),
         Fact::UpdateFailed(Some((_, message))) => warning(EventReason::Failed, format!("{message}; going back to the old container")),
-        Fact::HookFailed { hook, message } if !message.is_empty() => warning(EventReason::Failed, format!("hooks.{hook} {message}")),
+        Fact::HookFailed { hook, failed } => warning(EventReason::Failed, format!("hooks.{hook} {}", failed.message)),
+        Fact::Looping { message, .. } => warning(EventReason::BackOff, message.clone()),
         Fact::UnnamedVolumes { name, found } if !found.paths.is_empty() => {
             let what = found.paths.join(" and ");
             warning(EventReason::Created, format!("{name} keeps {what} in a volume without a name, which goes with the container; {}", found.advice()))
@@ -118,14 +119,15 @@ fn recorded(fact: &Fact) -> Told {
         Fact::Exited(_) => warning(EventReason::BackOff, "its process ended"),
         Fact::Activity { .. }
         | Fact::RunSince(_)
+        | Fact::RunBegun(_)
         | Fact::StartAsked(_)
         | Fact::ExtendedUntil(_)
         | Fact::Unstopped
         | Fact::RestartSeen(_)
         | Fact::RestartAsked(_)
         | Fact::RestartDone
+        | Fact::HookBegun { .. }
         | Fact::HookDone { .. }
-        | Fact::HookFailed { .. }
         | Fact::Sampled(_)
         | Fact::IdleCheckFailing(_)
         | Fact::Applied { .. }

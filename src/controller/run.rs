@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Controller;
-use crate::desired::naming;
 use crate::observed::{TaskKey, TaskState, World};
 use crate::resource::{ConditionType, Kind, ObjectRef};
 use crate::runtime::Change;
@@ -25,8 +24,13 @@ pub const ENGINE_SETTING: &str = "engine";
 pub enum OnceOutcome {
     /// Everything is as declared, or stopped as it should be.
     Settled,
-    /// These are not, each with the reason.
-    Unsettled(Vec<(ObjectRef, String)>),
+    /// Not all is; each with the reason.
+    Unsettled {
+        /// Objects.
+        objects: Vec<(ObjectRef, String)>,
+        /// Sources that cannot be read whole, by name.
+        sources: Vec<(String, String)>,
+    },
 }
 
 impl Controller {
@@ -345,12 +349,8 @@ impl Controller {
                 unsettled.push((key.clone(), condition.message.clone()));
             }
         }
-        for (name, state) in &store.sources {
-            if let Some(why) = &state.unhealthy {
-                unsettled.push((naming::namespace_ref(name), why.clone()));
-            }
-        }
-        if unsettled.is_empty() { OnceOutcome::Settled } else { OnceOutcome::Unsettled(unsettled) }
+        let unreadable: Vec<(String, String)> = store.sources.iter().filter_map(|(name, state)| Some((name.clone(), state.unhealthy.clone()?))).collect();
+        if unsettled.is_empty() && unreadable.is_empty() { OnceOutcome::Settled } else { OnceOutcome::Unsettled { objects: unsettled, sources: unreadable } }
     }
 }
 

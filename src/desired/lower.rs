@@ -24,6 +24,8 @@ use crate::tenancy::policy;
 pub const NAMESPACE_PREFIX: u8 = 26;
 /// The prefix length of a private subnet.
 pub const PRIVATE_PREFIX: u8 = 28;
+/// The longest hostname that every engine passes on: Linux takes 64 bytes (`sethostname(2)`).
+const LONGEST_HOSTNAME: usize = 63;
 /// The containers that fit into a private subnet, beside its gateway.
 const PRIVATE_CONTAINERS: usize = 13;
 
@@ -344,7 +346,7 @@ impl Workload<'_> {
             command: spec.command.clone(),
             env: env(&spec.env),
             working_dir: spec.working_dir.clone(),
-            hostname: self.object.name.clone(),
+            hostname: self.hostname(),
             labels,
             ports,
             mounts: self.main_mounts(user.as_deref(), security.read_only_root),
@@ -457,11 +459,25 @@ impl Workload<'_> {
         }
     }
 
+    /// Its name in full: what it answers to beyond its namespace. A preview may have a workspace's name.
+    fn full_name(&self) -> String {
+        let (name, namespace) = (&self.object.name, self.object.ns());
+        if self.object.kind == Kind::Preview { format!("{name}.preview.{namespace}") } else { format!("{name}.{namespace}") }
+    }
+
+    /// The engine lets a container answer to its hostname on each of its networks. So the short name is only for a workspace that is on networks
+    /// of its own namespace alone; who could answer in another's stead has its full name, or its uid where that is longer than a hostname may be.
+    fn hostname(&self) -> String {
+        if self.object.kind == Kind::Workspace && self.spec.networks.is_empty() {
+            return self.object.name.clone();
+        }
+        Some(self.full_name()).filter(|full| full.len() <= LONGEST_HOSTNAME).unwrap_or_else(|| self.admission.uid.to_string())
+    }
+
     /// The namespace's network first, then the private one, then those that the policy lets it join.
     fn attachments(&mut self, private: Option<&str>) -> Vec<Attachment> {
         let (installation, namespace, name) = (self.around.installation, self.object.ns(), self.object.name.as_str());
-        // A preview may have a workspace's name; it must not answer for it.
-        let full = if self.object.kind == Kind::Preview { format!("{name}.preview.{namespace}") } else { format!("{name}.{namespace}") };
+        let full = self.full_name();
         let shared = if self.object.kind == Kind::Preview { vec![full.clone()] } else { vec![name.to_owned(), full.clone()] };
         let mut attachments = vec![Attachment { network: naming::namespace_network(installation, namespace), aliases: shared }];
         if let Some(private) = private {

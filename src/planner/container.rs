@@ -280,13 +280,15 @@ fn replacement_allowed(
         Some(digest) => *digest != b.desired.own_digest,
         None => owner.generation != b.desired.generation,
     };
+    // What somebody changed by hand is not a change of the spec: it is taken back at once, like everything of that kind.
+    let by_hand = owner.hash == want.hash && b.input.facts.applied.get(&want.name) == Some(&crate::desired::fields::fields(want));
     // A container that lost its network does not do its work any more: there is nothing to interrupt.
     if causes.iter().any(|cause| cause.field == "networks") {
         return Ok(());
     }
     let fields: Vec<String> = causes.iter().map(|cause| format!("{}: {} -> {}", cause.field, cause.old, cause.new)).collect();
     let pending = |what: &str| (ConditionType::RestartPending, format!("{} {what}", fields.join(", ")));
-    match b.desired.update.unwrap_or(if own { UpdateWhen::Immediately } else { UpdateWhen::WhenIdle }) {
+    match b.desired.update.unwrap_or(if own || by_hand { UpdateWhen::Immediately } else { UpdateWhen::WhenIdle }) {
         UpdateWhen::Immediately => Ok(()),
         UpdateWhen::OnRestart if super::workload::restart_pending(b) => Ok(()),
         UpdateWhen::OnRestart => Err(pending("waits for a restart; `dockmaster restart` does it now")),
@@ -381,8 +383,17 @@ fn restarted(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container) -
     if restarts < LOOP {
         return Some(Progress::Starting(format!("{} ended and was started again by the engine ({restarts} times)", container.name)));
     }
-    let why = if details.oom_killed { "it ran out of memory" } else { "see `dockmaster logs --previous`" };
-    let message = format!("{} exits again and again, last with code {} ({restarts} restarts): {why}", container.name, details.exit_code);
+    let message = format!(
+        "{} exits again and again, last with code {} ({restarts} restarts): {}",
+        container.name,
+        details.exit_code,
+        why_it_exits(b, details.oom_killed)
+    );
+    let told = Some((container.id.0.clone(), restarts));
+    if want.role == Role::Main && b.input.facts.looping != told {
+        let looping = Fact::Looping { container: container.id.0.clone(), restarts, message: message.clone() };
+        b.push(Operation::Record(looping), Action::None, Cause::new("restarts", "fewer", restarts.to_string()), Vec::new());
+    }
     b.report(ConditionType::CrashLoop, message.clone());
     Some(Progress::Failed(Reason::CrashLoop, message))
 }
@@ -457,8 +468,7 @@ fn exited(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owne
     }
     if let Some(until) = crash_backoff(&exits) {
         let oom = container.details.as_ref().is_some_and(|d| d.oom_killed);
-        let why = if oom { "it ran out of memory" } else { "see `dockmaster logs --previous`" };
-        let message = format!("{} exits again and again, last with code {code}: {why}", container.name);
+        let message = format!("{} exits again and again, last with code {code}: {}", container.name, why_it_exits(b, oom));
         b.report(ConditionType::CrashLoop, message.clone());
         if b.input.now < until {
             b.wait(WaitKey::Time, Some(until), format!("the next start of {}", container.name));
@@ -466,6 +476,11 @@ fn exited(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owne
         }
     }
     start(b, want, container, owner, &gate, may_start, cause)
+}
+
+/// What a crash loop is explained with.
+fn why_it_exits(b: &Builder<'_>, out_of_memory: bool) -> String {
+    if out_of_memory { "it ran out of memory".to_owned() } else { format!("see `dockmaster logs {} --previous`", b.input.object) }
 }
 
 /// After three exits without a minute's run between them: a second, doubled with each exit, at most five minutes.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::tests::{intent, model, text, web};
 use super::{Operation, Plan};
 use crate::observed::{State, TaskKey, TaskState};
-use crate::resource::{Reason, Truth};
+use crate::resource::{ConditionType, Reason, Truth};
 
 fn limited(memory: &str) -> Value {
     let mut spec = web("web:1");
@@ -63,6 +63,28 @@ fn memory_that_cannot_be_measured_is_not_risked_and_what_is_stopped_needs_no_mea
     assert!(is_measuring(&m.plan(&intent(limited("256m"), 2))));
     m.meddle("dm-ws-alice.shop", |c| c.state = State::Exited { code: 1 });
     assert!(text(&m, &m.plan(&intent(limited("256m"), 2))).contains("update dm-ws-alice.shop (resources.memory: 0 -> 256m)"));
+}
+
+#[test]
+fn a_limit_that_somebody_set_is_taken_back_at_once_and_one_that_is_inherited_waits() {
+    let mut m = model();
+    m.settle(&intent(web("web:1"), 1));
+    m.meddle("dm-ws-alice.shop", |c| c.details.as_mut().unwrap().memory = 64 << 20);
+    let plan = m.plan(&intent(web("web:1"), 1));
+    assert!(text(&m, &plan).contains("replace create dm-ws-alice.shop_next (resources.memory: 64m -> unlimited)"), "{}", text(&m, &plan));
+    // A tenant's default that goes away is nobody's own change, and interrupts nobody.
+    let mut m = model();
+    m.settle(&intent(limited("512m"), 1));
+    let plan = m.plan(&intent(web("web:1"), 1));
+    assert!(!plan.nodes.iter().any(|node| node.operation.is_mutating()), "{}", text(&m, &plan));
+    assert!(plan.verdict.conditions.iter().any(|c| c.type_ == ConditionType::RestartPending));
+    // Who said when it may be interrupted is asked first.
+    let mut m = model();
+    let mut spec = web("web:1");
+    spec["update"] = json!({"when": "OnRestart"});
+    m.settle(&intent(spec.clone(), 1));
+    m.meddle("dm-ws-alice.shop", |c| c.details.as_mut().unwrap().memory = 64 << 20);
+    assert!(!m.plan(&intent(spec, 1)).nodes.iter().any(|node| node.operation.is_mutating()));
 }
 
 #[test]

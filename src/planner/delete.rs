@@ -69,8 +69,10 @@ fn hook(input: &PlanInput<'_>, tombstone: &Tombstone, containers: &[(&Container,
     for (container, _) in containers.iter().filter(|(_, owner)| owner.role == Role::Main) {
         let (key, begin) = match hooks::pre_stop(input.world, container, farewell.pre_stop.as_ref(), farewell.grace) {
             PreStop::None => continue,
-            PreStop::Done(key) => {
-                push(plan, Operation::Forget(key), Action::None, &Cause::new("hooks.preStop", "running", "done"), Vec::new());
+            PreStop::Done(steps) => {
+                for step in steps {
+                    push(plan, step, Action::None, &Cause::new("hooks.preStop", "running", "done"), Vec::new());
+                }
                 continue;
             }
             PreStop::Running(key) => (key, None),

@@ -14,6 +14,8 @@ pub mod delete;
 mod delete_tests;
 pub mod disk;
 pub mod hooks;
+#[cfg(test)]
+mod hooks_tests;
 pub mod hours;
 pub mod idle;
 pub mod image;
@@ -29,6 +31,8 @@ pub mod print;
 pub mod readiness;
 pub mod replace;
 pub mod run;
+#[cfg(test)]
+mod run_tests;
 #[cfg(test)]
 mod tests;
 pub mod volume;

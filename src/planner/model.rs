@@ -80,6 +80,19 @@ impl Model {
         panic!("does not settle: {:?}", self.log);
     }
 
+    /// Plans and applies until a hook runs.
+    pub fn settle_until_hook(&mut self, intent: &Intent) {
+        for _ in 0..40 {
+            let plan = self.plan(intent);
+            self.apply(&plan, usize::MAX);
+            if self.world.tasks.iter().any(|(key, state)| matches!((key, state), (TaskKey::Hook(..), TaskState::Running { .. }))) {
+                return;
+            }
+            self.finish_tasks();
+        }
+        panic!("no hook is run: {:?}", self.log);
+    }
+
     /// Plans and applies until only somebody else can change what is waited for.
     pub fn settle_waiting(&mut self, intent: &Intent) -> Plan {
         for _ in 0..40 {

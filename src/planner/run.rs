@@ -5,13 +5,13 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::builder::Builder;
-use super::{Plan, PlanInput, Verdict};
+use super::{Action, Cause, Operation, Plan, PlanInput, Verdict};
 use crate::desired::RunPolicy;
 use crate::observed::{Container, State};
 use crate::planner::hours;
 use crate::resource::status::{Next, NextAction, Phase};
 use crate::resource::{Condition, Truth};
-use crate::state::{Facts, StopReason};
+use crate::state::{Fact, Facts, StopReason};
 
 /// What is decided.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,11 +36,12 @@ pub enum Decision {
     Unknown,
 }
 
-/// The instants that decide, with what stands in for a fact that is lost.
+/// The instants that decide, with what stands in for a fact that is lost. Both are absent before its run has begun with a first start: the time that
+/// its image takes to be fetched is nobody's idleness.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    /// Since when it runs by somebody's wish.
-    pub run_since: Option<Timestamp>,
+    /// Since when it runs.
+    pub begun: Option<Timestamp>,
     /// The last activity.
     pub activity: Option<Timestamp>,
 }
@@ -48,10 +49,27 @@ pub struct Clock {
 impl Clock {
     /// From the facts, else from the container.
     pub fn new(facts: &Facts, main: Option<&Container>) -> Self {
-        let started = main.and_then(|c| c.details.as_ref()).and_then(|d| d.started);
-        let run_since = facts.run_since.or(started);
-        let activity = facts.activity.as_ref().map(|(at, _)| *at).or(started).max(run_since);
-        Self { run_since, activity }
+        let begun = facts.run_begun.or_else(|| first_start(facts, main));
+        let activity = begun.map(|begun| facts.activity.as_ref().map_or(begun, |(at, _)| begun.max(*at)));
+        Self { begun, activity }
+    }
+}
+
+/// The start of the container, when it belongs to the run that somebody wished for.
+fn first_start(facts: &Facts, main: Option<&Container>) -> Option<Timestamp> {
+    let main = main?;
+    let started = main.details.as_ref().and_then(|details| details.started)?;
+    let Some(wish) = facts.run_since else { return Some(started) };
+    (started >= wish || matches!(main.state, State::Running(_) | State::Paused | State::Restarting)).then(|| started.max(wish))
+}
+
+/// Remembers the first start of a run, so that later ones do not begin it anew.
+pub fn remember_begin(b: &mut Builder<'_>, main: &Container) {
+    if b.input.facts.run_begun.is_some() || b.input.facts.run_since.is_none() {
+        return;
+    }
+    if let Some(begun) = first_start(b.input.facts, Some(main)) {
+        b.push(Operation::Record(Fact::RunBegun(begun)), Action::None, Cause::new("state", "started", "running"), Vec::new());
     }
 }
 
@@ -69,7 +87,7 @@ pub fn decide(policy: &RunPolicy, facts: &Facts, main: Option<&Container>, over_
         return stop;
     }
     // What a stop that is over interrupted does not go on: a new run begins.
-    let clock = if facts.stopped.is_some() { Clock { run_since: Some(now), activity: Some(now) } } else { Clock::new(facts, main) };
+    let clock = if facts.stopped.is_some() { Clock { begun: None, activity: None } } else { Clock::new(facts, main) };
     let stops = stops(policy, facts, clock, now);
     let extended = facts.extended_until.filter(|until| *until > now);
     let due = stops.iter().filter(|(at, ..)| *at <= now).min_by_key(|(at, ..)| *at);
@@ -91,7 +109,8 @@ pub fn decide(policy: &RunPolicy, facts: &Facts, main: Option<&Container>, over_
         Some(StopReason::Quota) => Some("quota"),
         Some(StopReason::Idle | StopReason::Lifetime | StopReason::Expired) | None => None,
     };
-    Decision::Run { next, begins: begins.or_else(|| clock.run_since.is_none().then_some("spec")) }
+    let wished = facts.stopped.is_some() || facts.run_since.is_some() || clock.begun.is_some();
+    Decision::Run { next, begins: begins.or_else(|| (!wished).then_some("spec")) }
 }
 
 /// A stop for want of activity, or at the end of a lifetime, lasts until somebody starts it again, whatever the spec's limits become.
@@ -111,7 +130,7 @@ fn stops(policy: &RunPolicy, facts: &Facts, clock: Clock, now: Timestamp) -> Vec
     if let Some((idle, last)) = policy.idle.as_ref().zip(clock.activity) {
         stops.push((last + idle.timeout.0, StopReason::Idle, format!("no activity for {}", idle.timeout)));
     }
-    if let Some((lifetime, since)) = policy.max_lifetime.zip(clock.run_since) {
+    if let Some((lifetime, since)) = policy.max_lifetime.zip(clock.begun) {
         stops.push((since + lifetime.0, StopReason::Lifetime, format!("the maximum lifetime of {lifetime}")));
     }
     if let Some((hours, window)) = policy.hours.as_ref().and_then(|hours| Some((hours, hours::window(hours, now).ok()?))) {

@@ -310,7 +310,11 @@ fn a_process_that_the_engine_restarts_is_believed_after_a_while() {
     let plan = m.plan(&want);
     assert_eq!((plan.verdict.reason, plan.recheck), (Reason::Starting, Some(now + SignedDuration::from_secs(10))));
     m.meddle("dm-ws-alice.shop", restarted(3));
-    assert_eq!(m.plan(&want).verdict.reason, Reason::CrashLoop);
+    let plan = m.plan(&want);
+    assert_eq!(plan.verdict.reason, Reason::CrashLoop);
+    assert!(plan.verdict.message.contains("`dockmaster logs workspace/shop -n alice --previous`"), "{}", plan.verdict.message);
+    m.settle_waiting(&want);
+    assert_eq!(m.log.iter().filter(|line| *line == "record crash-loop").count(), 1, "each restart is told once");
     m.now += SignedDuration::from_secs(10);
     assert_eq!(m.plan(&want).verdict.reason, Reason::Running);
 }

@@ -206,6 +206,7 @@ fn after_start(b: &mut Builder<'_>, progress: &[(&ContainerSpec, Progress)]) {
     let Some((want, Progress::Ready | Progress::Starting(_))) = progress.iter().find(|(want, _)| want.role == Role::Main).map(|(w, p)| (*w, p)) else { return };
     let Some((main, _)) = b.container(None, Slot::Current) else { return };
     if matches!(main.state, State::Running(_)) {
+        run::remember_begin(b, main);
         hooks::after_start(b, main);
         disk::watch(b, main);
         if let Some((idle, last)) = b.desired.run.idle.as_ref().zip(Clock::new(b.input.facts, Some(main)).activity) {

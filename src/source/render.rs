@@ -162,12 +162,18 @@ pub fn quote(text: &str) -> String {
 pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = text.chars().take(64).collect::<String>().to_lowercase();
     let limit = (lower.chars().count() / 3).clamp(1, 3);
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map(|(_, candidate)| candidate)
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let similar = candidates.iter().map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), *candidate));
+    let nearest = similar.filter(|(distance, _)| *distance <= limit).min().map(|(_, candidate)| candidate);
+    // `img`, `cmd`: an abbreviation of just one.
+    let mut meant = candidates.iter().filter(|candidate| is_abbreviation(&lower, candidate));
+    nearest.or_else(|| meant.next().filter(|_| meant.next().is_none()).copied())
+}
+
+/// Whether these letters, two or more, stand in the word in this order, beginning with its first.
+fn is_abbreviation(letters: &str, word: &str) -> bool {
+    let mut rest = word.chars().flat_map(char::to_lowercase);
+    letters.chars().count() > 1 && letters.chars().next() == word.chars().next() && letters.chars().all(|letter| rest.any(|other| other == letter))
 }
 
 /// `a`, `b` or `c`, each in backquotes.

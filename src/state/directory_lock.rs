@@ -1,18 +1,21 @@
 //! One process per state directory: a lock that the kernel frees when its holder ends.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::sqlite::FILE;
 use super::statedir::LOCK;
 
 /// The right to use a state directory. Dropping it gives it up.
 #[derive(Debug)]
 pub struct StateDirLock {
-    _file: File,
+    file: File,
+    dir: PathBuf,
 }
 
 /// Why a state directory cannot be used.
@@ -59,13 +62,41 @@ impl StateDirLock {
             writeln!(file, "{}", std::process::id())
         };
         write(&mut file).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { file, dir: dir.to_owned() })
+    }
+
+    /// Whether the directory still has the file that was locked, and its ledger. Where that cannot be told, it is believed to.
+    pub fn is_in_place(&self) -> bool {
+        let same = |here: Metadata| self.file.metadata().is_ok_and(|locked| (locked.dev(), locked.ino()) == (here.dev(), here.ino()));
+        let is_gone = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+        let lock = fs::metadata(self.dir.join(LOCK)).map_or_else(|error| !is_gone(error), same);
+        lock && fs::metadata(self.dir.join(FILE)).map_or_else(|error| !is_gone(error), |_| true)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_knows_whether_the_directory_is_still_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let make = || {
+            fs::create_dir(&state).unwrap();
+            let lock = StateDirLock::acquire(&state).unwrap();
+            fs::write(state.join(FILE), "").unwrap();
+            lock
+        };
+        let lock = make();
+        assert!(lock.is_in_place());
+        fs::remove_file(state.join(FILE)).unwrap();
+        assert!(!lock.is_in_place(), "the ledger is gone");
+        fs::remove_dir_all(&state).unwrap();
+        assert!(!lock.is_in_place(), "all is gone");
+        let _other = make();
+        assert!(!lock.is_in_place(), "it is another's");
+    }
 
     #[test]
     fn one_at_a_time_and_the_holder_is_named() {

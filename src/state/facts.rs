@@ -16,6 +16,8 @@ pub struct Facts {
     pub activity: Option<(Timestamp, String)>,
     /// Since when it runs by somebody's wish; lost: the container's start.
     pub run_since: Option<Timestamp>,
+    /// When this run first started; lost: the container's start.
+    pub run_begun: Option<Timestamp>,
     /// When `start` was last asked for; lost: never.
     pub start_asked: Option<Timestamp>,
     /// No stop by policy before this instant (`extend`); lost: none.
@@ -28,8 +30,10 @@ pub struct Facts {
     pub restart_asked: Option<Timestamp>,
     /// Hooks done: (container, hook, start instant or empty); lost: done.
     pub hooks_done: BTreeSet<(String, String, String)>,
-    /// Hooks that failed: (container, hook) to the message.
-    pub hooks_failed: BTreeMap<String, String>,
+    /// What was begun last of each hook; lost: what the spec says.
+    pub hooks_begun: BTreeMap<String, Vec<String>>,
+    /// Hooks that failed, and were not changed since; lost: none.
+    pub hooks_failed: BTreeMap<String, FailedHook>,
     /// The last sample; lost: taken anew.
     pub sample: Option<Sample>,
     /// When the idle check last failed to answer, first of the row.
@@ -44,6 +48,8 @@ pub struct Facts {
     pub update_failed: Option<(String, String)>,
     /// Exits seen, for the crash loop: instants, the latest last, at most twelve; lost: none.
     pub exits: Vec<Timestamp>,
+    /// The crash loop of the engine's that was told: the container and its restarts; lost: told once more.
+    pub looping: Option<(String, u64)>,
     /// Failed attempts of operations in a row, and when the next may be.
     pub failures: u32,
     /// The last lines of the log before the last removal or crash.
@@ -68,6 +74,15 @@ pub struct Facts {
     pub disk: Option<(Timestamp, u64)>,
     /// The state was recovered from labels after a loss, and no `start` was asked for since.
     pub state_lost: bool,
+}
+
+/// A hook that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedHook {
+    /// What was run.
+    pub argv: Vec<String>,
+    /// Why it failed.
+    pub message: String,
 }
 
 /// What an image puts into volumes that the spec does not name: they go with the container.
@@ -201,6 +216,8 @@ pub enum Fact {
     },
     /// It began to run by somebody's wish.
     RunSince(Timestamp),
+    /// That run has started.
+    RunBegun(Timestamp),
     /// A person asked for a start.
     StartAsked(Timestamp),
     /// A person postponed the next stop.
@@ -215,6 +232,13 @@ pub enum Fact {
     RestartAsked(Timestamp),
     /// That restart was done.
     RestartDone,
+    /// A hook is run.
+    HookBegun {
+        /// The hook.
+        hook: String,
+        /// What is run.
+        argv: Vec<String>,
+    },
     /// A hook ran.
     HookDone {
         /// The container.
@@ -228,8 +252,8 @@ pub enum Fact {
     HookFailed {
         /// The hook.
         hook: String,
-        /// Why; empty takes the failure back.
-        message: String,
+        /// What was run, and why it failed.
+        failed: FailedHook,
     },
     /// A sample was taken.
     Sampled(Sample),
@@ -250,6 +274,15 @@ pub enum Fact {
     UpdateFailed(Option<(String, String)>),
     /// The process ended by itself.
     Exited(Timestamp),
+    /// The engine starts it again and again.
+    Looping {
+        /// The container.
+        container: String,
+        /// How often it did so.
+        restarts: u64,
+        /// For people.
+        message: String,
+    },
     /// The exits are forgotten.
     ExitsForgotten,
     /// The last lines of the log.
@@ -299,6 +332,7 @@ impl Fact {
         match self {
             Fact::Activity { .. } => "activity",
             Fact::RunSince(_) => "run-since",
+            Fact::RunBegun(_) => "run-begun",
             Fact::StartAsked(_) => "start-asked",
             Fact::ExtendedUntil(_) => "extended",
             Fact::Stopped(_) => "stopped-by-policy",
@@ -306,6 +340,7 @@ impl Fact {
             Fact::RestartSeen(_) => "restart-annotation",
             Fact::RestartAsked(_) => "restart-asked",
             Fact::RestartDone => "restart-done",
+            Fact::HookBegun { .. } => "hook-begun",
             Fact::HookDone { .. } => "hook-done",
             Fact::HookFailed { .. } => "hook-failed",
             Fact::Sampled(_) => "sample",
@@ -315,6 +350,7 @@ impl Fact {
             Fact::AppliedDigest(_) => "applied-spec",
             Fact::UpdateFailed(_) => "update-failed",
             Fact::Exited(_) => "exited",
+            Fact::Looping { .. } => "crash-loop",
             Fact::ExitsForgotten => "exits-forgotten",
             Fact::PreviousLog(_) => "previous-log",
             Fact::Pinned(_) => "pinned",
@@ -342,10 +378,15 @@ impl Facts {
                 }
                 self.warned = None;
             }
-            Fact::RunSince(at) => self.run_since = Some(at),
+            Fact::RunSince(at) => {
+                self.run_since = Some(at);
+                self.run_begun = None;
+            }
+            Fact::RunBegun(at) => self.run_begun = Some(at),
             Fact::StartAsked(at) => {
                 self.start_asked = Some(at);
                 self.run_since = Some(at);
+                self.run_begun = None;
                 self.activity = Some((at, "start".to_owned()));
                 self.stopped = None;
                 self.warned = None;
@@ -362,18 +403,17 @@ impl Facts {
             Fact::RestartSeen(token) => self.restart_seen = token,
             Fact::RestartAsked(at) => self.restart_asked = Some(at),
             Fact::RestartDone => self.restart_asked = None,
+            Fact::HookBegun { hook, argv } => {
+                self.hooks_begun.insert(hook, argv);
+            }
             Fact::HookDone { container, hook, start } => {
                 self.hooks_failed.remove(&hook);
                 // Of each hook only the latest occasion is asked for again.
                 self.hooks_done.retain(|(done, of, _)| *done == container && *of != hook);
                 self.hooks_done.insert((container, hook, start));
             }
-            Fact::HookFailed { hook, message } => {
-                if message.is_empty() {
-                    self.hooks_failed.remove(&hook);
-                } else {
-                    self.hooks_failed.insert(hook, message);
-                }
+            Fact::HookFailed { hook, failed } => {
+                self.hooks_failed.insert(hook, failed);
             }
             Fact::Sampled(sample) => self.sample = Some(sample),
             Fact::IdleCheckFailing(since) => self.idle_check_failing = since.and(self.idle_check_failing.or(since)),
@@ -394,6 +434,7 @@ impl Facts {
                 let excess = self.exits.len().saturating_sub(12);
                 self.exits.drain(..excess);
             }
+            Fact::Looping { container, restarts, .. } => self.looping = Some((container, restarts)),
             Fact::ExitsForgotten => self.exits.clear(),
             Fact::PreviousLog(text) => self.previous_log = Some(text),
             Fact::Pinned(spec) => self.pinned = Some(spec),

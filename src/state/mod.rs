@@ -17,7 +17,7 @@ mod contract;
 mod facts;
 mod history;
 
-pub use facts::{Consent, Fact, Facts, Farewell, PolicyStop, Sample, StopReason, Tombstone, UnnamedVolumes};
+pub use facts::{Consent, Fact, Facts, FailedHook, Farewell, PolicyStop, Sample, StopReason, Tombstone, UnnamedVolumes};
 pub use history::{Event, EventReason, EventType, FieldChange, JournalEntry, JournalOperation, JournalSkipped, Trigger};
 
 use std::collections::{BTreeMap, BTreeSet};

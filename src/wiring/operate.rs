@@ -36,6 +36,9 @@ const MOST_AT_ONCE: usize = 8;
 /// How many times faster time passes on a simulated engine: a pipeline does not wait for health tests.
 const PACE: u32 = 30;
 
+/// How often the state directory is looked for.
+const WATCH: Duration = Duration::from_secs(1);
+
 /// How often an engine that is away is tried.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -57,7 +60,7 @@ pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, F
     }
     let state_dir = passing.as_ref().map_or_else(|| context.state_dir.clone(), |passing| passing.path().to_owned());
     statedir::prepare(&state_dir)?;
-    let _directory = StateDirLock::acquire(&state_dir)?;
+    let directory = Arc::new(StateDirLock::acquire(&state_dir)?);
     let ledger = Arc::new(SqliteLedger::open(&state_dir).await?);
     if let Some(text) = ledger.setting(RUN_SETTING).await? {
         // What a state directory knows is of one installation; another one would make all of it a second time.
@@ -102,7 +105,7 @@ pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, F
     });
     let done = CancellationToken::new();
     let held = tokio::spawn({
-        let (controller, stop, done, once) = (controller.clone(), stop.clone(), done.clone(), arguments.once);
+        let (controller, permission, stop, done, once) = (controller.clone(), permission.clone(), stop.clone(), done.clone(), arguments.once);
         async move {
             let held = claim.hold(lock, &permission, &controller, once, &done).await;
             stop.cancel();
@@ -112,11 +115,16 @@ pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, F
     let listener = control::bind(&state_dir)?;
     let served = tokio::spawn(control::serve(listener, Arc::new(Handle::new(controller.clone(), Timestamp::now())), stop.clone()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), state = %state_dir.display(), "the operator runs");
+    let watched = tokio::spawn({
+        let (stop, directory) = (stop.clone(), directory.clone());
+        async move { gone(&directory, &permission, &stop).await }
+    });
     let code = operate(context, limit.map(|limit| limit.saturating_sub(begun.elapsed())), &controller, &stop).await;
     stop.cancel();
     drop(served.await);
     done.cancel();
     let held = held.await?;
+    let gone = watched.await?;
     ledger.close().await;
     let code = match held {
         Held::Still(lock) => {
@@ -126,10 +134,29 @@ pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, F
         Held::Away => code,
         Held::Lost => Err(Failure::new("the lock on the engine was lost: another operator may have it now, so nothing is changed any more; start again")),
     };
+    if gone {
+        return Err(Failure::new(format!(
+            "the state directory {} was removed or replaced while the operator ran, so nothing is changed any more; start again: what it knew is found again as far as labels tell it",
+            state_dir.display()
+        )));
+    }
     for line in way.simulated().map(simulate::summary).unwrap_or_default() {
         context.out.line(format_args!("{line}"))?;
     }
     code
+}
+
+/// Waits until the state directory is not this operator's any more, and lets nothing be changed from then on: verbs and the next operator would see
+/// another state than this one. False: the operator was told to stop before.
+async fn gone(directory: &StateDirLock, permission: &Permission, stop: &CancellationToken) -> bool {
+    loop {
+        if !directory.is_in_place() {
+            permission.revoke();
+            stop.cancel();
+            return true;
+        }
+        tokio::select! { biased; () = stop.cancelled() => return false, () = tokio::time::sleep(WATCH) => {} }
+    }
 }
 
 /// Runs the controller; with a limit only until it has converged.
@@ -150,17 +177,20 @@ async fn operate(context: &mut Context<'_>, limit: Option<Duration>, controller:
     running.await??;
     match outcome {
         OnceOutcome::Settled => Ok(out::DONE),
-        OnceOutcome::Unsettled(objects) => {
+        OnceOutcome::Unsettled { objects, sources } => {
             for (object, why) in &objects {
                 context.out.note(format_args!("{object}: {why}"))?;
             }
-            Err(Failure::new(format!("{} not as declared; `dockmaster why` tells more", counted(objects.len()))))
+            for (source, why) in &sources {
+                context.out.note(format_args!("{source}: {why}"))?;
+            }
+            Err(Failure::new(match objects.len() {
+                0 => "not all specs could be read".to_owned(),
+                1 => "one object is not as declared; `dockmaster why` tells more".to_owned(),
+                more => format!("{more} objects are not as declared; `dockmaster why` tells more"),
+            }))
         }
     }
-}
-
-fn counted(objects: usize) -> String {
-    if objects == 1 { "one object is".to_owned() } else { format!("{objects} objects are") }
 }
 
 /// The engine; a resident operator waits for one that is not up yet. `None`: it was told to stop meanwhile.

@@ -98,6 +98,16 @@ async fn a_workspace_is_applied_stopped_started_deleted_and_brought_back() {
     let apply = ["apply", "-n", "alice", "-f", draft.to_str().unwrap()];
     assert_eq!(run(&operator, &apply).1, "workspace/shop created\n");
     assert_eq!(run(&operator, &apply).1, "workspace/shop unchanged\n");
+    // What `get` prints is a spec file as `apply` reads it, identity and status included.
+    operator.write("../other.yaml", &SHOP.replace("shop", "other"));
+    let other = operator.home().join("other.yaml");
+    assert_eq!(run(&operator, &["apply", "-n", "alice", "-f", other.to_str().unwrap()]).1, "workspace/other created\n");
+    operator.until_ready("alice", "other");
+    std::fs::write(&other, operator.ok(&["get", "ws", "-n", "alice", "-o", "yaml"])).unwrap();
+    let (code, out, err) = run(&operator, &["apply", "-f", other.to_str().unwrap()]);
+    assert_eq!((code, out.as_str()), (0, "workspace/other unchanged\nworkspace/shop unchanged\n"), "{err}");
+    operator.ok(&["delete", "other", "-n", "alice"]);
+    operator.ok(&["wait", "other", "-n", "alice", "--for", "delete"]);
     let waited = |what: &str| operator.ok(&["wait", "shop", "-n", "alice", "--for", what]);
     waited("condition=Ready");
     waited("phase=Running");

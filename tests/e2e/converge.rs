@@ -305,6 +305,50 @@ async fn namespaces_cannot_reach_each_other_and_neighbours_can_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_answers_in_anothers_stead() {
+    let mut operator = Operator::new().await;
+    let network = operator.sandbox.external("meeting");
+    operator.docker(&["network", "create", "--subnet", &operator.subnet(15), &network]);
+    for namespace in ["alice", "bob"] {
+        let tenant = format!("apiVersion: dockmaster/v1\nkind: Tenant\nmetadata: {{name: {namespace}}}\nspec: {{policy: {{networks: [{network}]}}}}\n");
+        operator.write(&format!("{namespace}.yaml"), &tenant);
+        operator.write(&format!("{namespace}/shop.yaml"), &sleeper("shop", &format!("networks: [{network}]")));
+    }
+    operator.write("alice/peer.yaml", &sleeper("peer", ""));
+    operator.write(
+        "alice/preview.yaml",
+        "apiVersion: dockmaster/v1\nkind: Preview\nmetadata: {name: peer}\nspec:\n  image: IMAGE\n  command: [sleep, \"100000\"]\n  ttl: 2h\n",
+    );
+    operator.start();
+    let (alice, bob) = (operator.container("alice", "shop", None), operator.container("bob", "shop", None));
+    operator.until_ready("alice", "shop");
+    operator.until_ready("bob", "shop");
+    operator.until_ready("alice", "peer");
+    let preview = operator.until_kind("preview", "alice", "peer", "the preview", |status| status["phase"] == "Running");
+    let address = |container: &str, network: &str| {
+        let address = operator.inspect(container, &format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}"));
+        assert!(!address.is_empty(), "{container} is not on {network}");
+        address
+    };
+    let answers = |from: &str, name: &str| operator.docker(&["exec", from, "nslookup", name, "127.0.0.11"]);
+    let says = |text: &str, address: &str| text.lines().any(|line| line.trim_end().ends_with(&format!(": {address}")));
+    for (container, name) in [(&alice, "shop.alice"), (&bob, "shop.bob")] {
+        let there = address(container, &network);
+        operator.wait(name, || says(&answers(&alice, name), &there).then_some(()));
+    }
+    let (mine, other) = (address(&alice, &format!("{}-ns-alice", operator.installation())), address(&bob, &network));
+    let short = answers(&alice, "shop");
+    assert!(says(&short, &mine) && !says(&short, &other), "bob's shop answers for alice's: {short}");
+    // A preview of a workspace's name is not that workspace.
+    let namespace = format!("{}-ns-alice", operator.installation());
+    let workspace = address(&operator.container("alice", "peer", None), &namespace);
+    let copy = address(preview["status"]["container"]["name"].as_str().unwrap(), &namespace);
+    let short = answers(&alice, "peer");
+    assert!(says(&short, &workspace) && !says(&short, &copy), "the preview answers for the workspace: {short}");
+    operator.wait("the preview by its own name", || says(&answers(&alice, "peer.preview.alice"), &copy).then_some(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_else_has_is_left_to_them() {
     let mut operator = Operator::new().await.with(&["--resync", "3s"]);
     let volume = format!("{}-vol-alice.theirs.cache", operator.installation());

@@ -85,6 +85,11 @@ async fn a_container_is_brought_back_whatever_is_done_to_it() {
     operator.wait("the limits back", || {
         (operator.inspect(&shop, "{{.HostConfig.Memory}} {{.HostConfig.RestartPolicy.Name}}") == "67108864 unless-stopped").then_some(())
     });
+    // What the engine cannot take back in place takes another container, at once and not when nobody works in it.
+    let before = id(&peer);
+    operator.docker(&["update", "--cpus", "0.5", &peer]);
+    operator.wait("another peer without a limit", || (operator.inspect(&peer, "{{.HostConfig.NanoCpus}}") == "0" && id(&peer) != before).then_some(()));
+    operator.until_ready("alice", "peer");
     operator.docker(&["pause", &peer]);
     operator.until("alice", "peer", "a pause", |status| reason(status) == "Paused");
     operator.ok(&["start", "peer", "-n", "alice"]);
@@ -193,6 +198,9 @@ async fn a_crash_loop_backs_off_and_its_last_lines_are_kept() {
     let shop = operator.until("alice", "shop", "a crash loop", |status| reason(status) == "CrashLoop");
     assert_eq!(condition(&shop["status"], "Ready"), Some("False"));
     assert!(message(&shop["status"], "CrashLoop").contains("code 3"), "{shop}");
+    assert!(message(&shop["status"], "CrashLoop").contains("`dockmaster logs workspace/shop -n alice --previous`"), "{shop}");
+    let events = operator.events("alice");
+    assert!(events.lines().any(|line| line.contains("BackOff") && line.contains("exits again and again, last with code 3")), "{events}");
     operator.wait("its last lines", || operator.verb(&["logs", "--previous", "shop", "-n", "alice"]).stdout.starts_with(b"the reason\n").then_some(()));
     assert!(!operator.read("alice/shop.yaml").contains("the reason\n"), "output is not written into spec files");
 

@@ -78,7 +78,14 @@ spec:
     let container = operator.container("alice", "shop", None);
     assert_eq!(operator.docker(&["exec", &container, "cat", "/data/log"]), "ran", "once for its start");
     operator.edit("alice/shop.yaml", "exit 7", "exit 0");
-    operator.ok(&["restart", "shop", "-n", "alice"]);
     let shop = operator.until("alice", "shop", "the mended hook", |status| reason(status) == "Running" && condition(status, "HookFailed").is_none());
     assert_eq!(condition(&shop["status"], "Ready"), Some("True"));
+    assert_eq!(operator.docker(&["exec", &container, "cat", "/data/log"]), "ran\nran", "once more, in the same container");
+    // A hook that fails before a stop does not keep it from stopping, and is told.
+    operator.edit("alice/shop.yaml", "postStart:", "preStop:");
+    operator.edit("alice/shop.yaml", "exit 0", "exit 9");
+    operator.until_generation("alice", "shop", 3);
+    operator.ok(&["stop", "shop", "-n", "alice"]);
+    operator.until("alice", "shop", "the stop", |status| reason(status) == "Stopped");
+    operator.wait("the event", || operator.events("alice").contains("hooks.preStop ended with exit code 9; it was stopped all the same").then_some(()));
 }

@@ -155,3 +155,19 @@ async fn a_backup_brings_history_back() {
     assert_eq!((&after["metadata"]["uid"], &after["status"]["url"]), (&before["metadata"]["uid"], &before["status"]["url"]));
     assert_eq!(operator.docker(&["exec", &operator.container("alice", "shop", None), "cat", "/data/x"]), "mine");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_whose_state_directory_goes_ends_and_the_next_one_finds_everything() {
+    let mut operator = Operator::new().await;
+    operator.write("alice/shop.yaml", &sleeper("shop", POOL));
+    operator.start();
+    let shop = operator.until_ready("alice", "shop");
+    let before = lives(&operator);
+    // While it ends it may still write into what is being removed.
+    operator.wait("the state directory to go", || fs::remove_dir_all(operator.state()).ok());
+    assert_eq!(operator.ended(), 1, "{}", operator.log());
+    assert!(operator.log().contains("was removed or replaced while the operator ran, so nothing is changed any more"), "{}", operator.log());
+    operator.start();
+    let again = operator.until_ready("alice", "shop");
+    assert_eq!((lives(&operator), &again["metadata"]["uid"], &again["status"]["ports"]), (before, &shop["metadata"]["uid"], &shop["status"]["ports"]));
+}

@@ -90,7 +90,7 @@ async fn too_many_deletions_are_held_until_they_are_confirmed() {
     rig.pass(600).await;
     assert_eq!(rig.states().len(), 5);
     assert!(rig.engine.take_calls().iter().all(|call| call == "list"));
-    let OnceOutcome::Unsettled(unsettled) = rig.controller.settled(Duration::from_secs(10)).await else { panic!("held is not settled") };
+    let OnceOutcome::Unsettled { objects: unsettled, .. } = rig.controller.settled(Duration::from_secs(10)).await else { panic!("held is not settled") };
     assert_eq!(unsettled.len(), 4);
     rig.ledger.set_setting(&prune_setting(rig::SOURCE), Some("now")).await.unwrap();
     rig.controller.nudge(None).await;
@@ -239,7 +239,7 @@ async fn a_run_with_an_end_ends_when_all_is_as_declared() {
     assert!(keys.iter().all(|key| rig.is_ready(key)));
     rig.end().await;
     let rig = Rig::start(vec![workspace("a", "{image: 'far:1'}")]);
-    let OnceOutcome::Unsettled(unsettled) = rig.controller.settled(Duration::from_secs(60)).await else { panic!("nothing was pulled") };
+    let OnceOutcome::Unsettled { objects: unsettled, .. } = rig.controller.settled(Duration::from_secs(60)).await else { panic!("nothing was pulled") };
     assert!(unsettled[0].1.contains("far:1"), "{unsettled:?}");
     rig.end().await;
 }

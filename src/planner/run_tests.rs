@@ -1,0 +1,86 @@
+//! When a run begins, and so when it ends by itself.
+
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+
+use super::model::Model;
+use super::tests::{intent, model};
+use crate::observed::{State, TaskKey, TaskResult, TaskState};
+use crate::resource::status::NextAction;
+use crate::state::{Fact, StopReason};
+
+fn limited(limit: &Value) -> Value {
+    let mut spec = json!({"image": "far:1"});
+    spec.as_object_mut().unwrap().extend(limit.as_object().unwrap().clone());
+    spec
+}
+
+/// Two hours pass while the image is fetched.
+fn after_a_long_pull(limit: &Value) -> (Model, crate::desired::Intent) {
+    let (mut m, want) = (model(), intent(limited(limit), 1));
+    let plan = m.plan(&want);
+    m.apply(&plan, usize::MAX);
+    m.now += SignedDuration::from_hours(2);
+    let waiting = m.plan(&want);
+    assert!(waiting.is_empty() && waiting.next.is_none(), "nothing is due before it ever ran: {waiting:?}");
+    m.finish_tasks();
+    (m, want)
+}
+
+#[test]
+fn a_lifetime_and_idleness_begin_with_the_first_start() {
+    for (limit, why) in [(json!({"idle": {"timeout": "1h"}}), StopReason::Idle), (json!({"maxLifetime": "1h"}), StopReason::Lifetime)] {
+        let (mut m, want) = after_a_long_pull(&limit);
+        let started = m.now;
+        let plan = m.settle_waiting(&want);
+        assert_eq!(m.states(), ["dm-ws-alice.shop running"], "{limit}");
+        let next = plan.next.unwrap();
+        assert_eq!((next.action, next.at), (NextAction::Stop, started + SignedDuration::from_hours(1)), "{limit}");
+        m.now = next.at + SignedDuration::from_secs(1);
+        m.settle_waiting(&want);
+        assert_eq!((m.states(), m.facts.stopped.as_ref().map(|stop| stop.why)), (vec!["dm-ws-alice.shop exited".to_owned()], Some(why)));
+    }
+}
+
+#[test]
+fn a_later_start_of_the_same_run_begins_nothing_anew() {
+    let (mut m, want) = after_a_long_pull(&json!({"maxLifetime": "1h"}));
+    let began = m.now;
+    m.settle(&want);
+    m.now += SignedDuration::from_mins(30);
+    let now = m.now;
+    m.meddle("dm-ws-alice.shop", |c| {
+        c.state = State::Exited { code: 1 };
+        c.details.as_mut().unwrap().finished = Some(now);
+    });
+    let plan = m.settle(&want);
+    assert_eq!(m.states(), ["dm-ws-alice.shop running"]);
+    assert_eq!(plan.next.unwrap().at, began + SignedDuration::from_hours(1));
+    // A person's start does.
+    let asked = m.now;
+    m.record(Fact::StartAsked(asked));
+    assert_eq!(m.settle(&want).next.unwrap().at, asked + SignedDuration::from_hours(1));
+}
+
+#[test]
+fn a_start_that_has_to_fetch_its_image_is_not_over_before_it_ran() {
+    let (mut m, want) = after_a_long_pull(&json!({"idle": {"timeout": "1h"}}));
+    m.settle_waiting(&want);
+    m.now += SignedDuration::from_hours(2);
+    m.settle_waiting(&want);
+    assert_eq!(m.states(), ["dm-ws-alice.shop exited"]);
+    m.world.images.remove("far:1");
+    m.world.tasks.clear();
+    let gone = m.world.container_named("dm-ws-alice.shop").unwrap().id.clone();
+    m.world.remove(&gone);
+    m.record(Fact::StartAsked(m.now));
+    let plan = m.plan(&want);
+    m.apply(&plan, usize::MAX);
+    m.now += SignedDuration::from_hours(3);
+    assert!(m.plan(&want).is_empty(), "it is still being fetched");
+    let at = m.now;
+    m.world.tasks.insert(TaskKey::Pull("far:1".to_owned()), TaskState::Done { at, result: TaskResult::Done });
+    m.world.images.insert("far:1".to_owned(), "sha256:far".to_owned());
+    m.settle_waiting(&want);
+    assert_eq!(m.states(), ["dm-ws-alice.shop running"]);
+}
