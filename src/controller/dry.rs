@@ -99,9 +99,19 @@ impl Controller {
 
 /// The task that an operation begins, and its result, where that is known before.
 fn foreseen(operation: &Operation, ready: bool) -> Option<(TaskKey, TaskResult)> {
-    match operation {
-        Operation::Begin(key @ TaskKey::Tail(_), _) => Some((key.clone(), TaskResult::Tail(String::new()))),
-        Operation::Begin(key @ TaskKey::Probe(_), _) if ready => Some((key.clone(), TaskResult::Exit { code: 0, output: String::new() })),
-        _ => None,
-    }
+    let Operation::Begin(key, _) = operation else { return None };
+    let result = match key {
+        TaskKey::Tail(_) => TaskResult::Tail(String::new()),
+        TaskKey::Probe(_) if ready => TaskResult::Exit { code: 0, output: String::new() },
+        TaskKey::Probe(_)
+        | TaskKey::Pull(_)
+        | TaskKey::Helper
+        | TaskKey::Hook(..)
+        | TaskKey::Sample(_)
+        | TaskKey::IdleCheck(_)
+        | TaskKey::IdleWarn(_)
+        | TaskKey::Disk(_)
+        | TaskKey::Memory(_) => return None,
+    };
+    Some((key.clone(), result))
 }

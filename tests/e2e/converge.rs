@@ -92,7 +92,7 @@ spec:
     assert_eq!(config["Image"], json!(operator.sandbox.image));
     assert_eq!(config["Entrypoint"], json!(["sh", "-c"]));
     assert_eq!(config["Cmd"], json!(["trap 'exit 0' USR1; touch /tmp/up; while :; do sleep 1 & wait $!; done"]));
-    assert_eq!((&config["WorkingDir"], &config["User"], &config["Hostname"]), (&json!("/srv/app"), &json!("1000:1000"), &json!("all")));
+    assert_eq!((&config["WorkingDir"], &config["User"], &config["Hostname"]), (&json!("/srv/app"), &json!("1000:1000"), &json!("all.alice")));
     let env = config["Env"].as_array().unwrap();
     assert!(env.contains(&json!("A=one two")) && env.contains(&json!("EMPTY=")), "{env:?}");
     assert_eq!((&config["StopSignal"], &config["StopTimeout"]), (&json!("SIGUSR1"), &json!(7)));

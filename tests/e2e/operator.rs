@@ -261,6 +261,8 @@ impl Operator {
     /// Waits for anything, up to a deadline; on its passing says what was waited for, and the log.
     pub fn wait<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
+        // Each look may start programs: seldom enough that a suite of waiting tests does not keep the host busy.
+        let mut until_next = Duration::from_millis(50);
         loop {
             if let Some(found) = look() {
                 return found;
@@ -272,7 +274,8 @@ impl Operator {
                 panic!("waited in vain for {what}\n{}", self.log());
             }
             // Between two looks, not for a time to pass.
-            std::thread::park_timeout(Duration::from_millis(100));
+            std::thread::park_timeout(until_next);
+            until_next = (until_next * 3 / 2).min(Duration::from_millis(600));
         }
     }
 

@@ -66,6 +66,8 @@ struct Post {
     /// Older states, newest last; kept only where a fault may ask for them.
     history: Mutex<VecDeque<Arc<state::Engine>>>,
     keeps: bool,
+    /// What the engine held at which of its changes.
+    seen: Mutex<(u64, Arc<View>)>,
 }
 
 /// The oldest state that can be asked for.
@@ -87,7 +89,11 @@ impl Interceptor for Post {
                     }
                 }
             }
-            view(&state)
+            let mut seen = self.seen.lock().unwrap();
+            if seen.0 != state.changes {
+                *seen = (state.changes, Arc::new(view(&state)));
+            }
+            seen.1.clone()
         };
         let (path, query) = call.path.split_once('?').unwrap_or((&call.path, ""));
         let told = watcher::Call { method: &call.method, path, query, body: &call.body, mutating: call.mutating };
@@ -124,11 +130,17 @@ impl Engine {
             Mode::V28 => Version::V28_5,
         };
         let inner = SimulatedEngine::new(Options { seed, latency: Latency::Typical, clock: now, ..Options::new(version) });
-        IMAGES.into_iter().chain([HELPER]).for_each(|image| drop(inner.human().add_image(image, &Remote::default())));
         let remote = Remote { time: Duration::from_secs(3), size: 1 << 20, ..Remote::default() };
+        let entrypoint = json!({"Entrypoint": ["/dockmaster", "helper"]}).as_object().cloned().unwrap();
+        let images = IMAGES.into_iter().map(|image| (image, remote.clone())).chain([(HELPER, Remote { config: entrypoint, ..remote.clone() })]);
+        for (image, remote) in images {
+            inner.human().add_image(image, &remote);
+            // What is pruned can be fetched again.
+            inner.state().registry.insert(image.to_owned(), remote);
+        }
         inner.state().registry.insert("registry.test/app:1".to_owned(), remote);
         let keeps = watcher.seen().faults.iter().any(|fault| matches!(fault, Fault::Stale { .. }));
-        let post = Arc::new(Post { engine: inner.clone(), watcher, history: Mutex::default(), keeps });
+        let post = Arc::new(Post { engine: inner.clone(), watcher, history: Mutex::default(), keeps, seen: Mutex::new((u64::MAX, Arc::default())) });
         inner.intercept(Some(post.clone()));
         inner.tap_events(Some(post));
         Self { inner, seeded: Mutex::default() }
@@ -243,10 +255,11 @@ fn view(state: &state::Engine) -> View {
         subnets: network.subnets.iter().map(|subnet| format!("{}/{}", std::net::Ipv4Addr::from(subnet.base), subnet.prefix)).collect(),
     };
     let networks = state.networks.values().filter(|network| !["bridge", "host", "none"].contains(&network.name.as_str())).map(network).collect();
-    View { containers: state.containers.values().map(container).collect(), volumes: volumes.collect(), networks }
+    View { containers: state.containers.values().map(|one| container(one, &state.images)).collect(), volumes: volumes.collect(), networks }
 }
 
-fn container(container: &state::Container) -> Container {
+fn container(container: &state::Container, images: &BTreeMap<String, state::Image>) -> Container {
+    let tags = images.get(&container.image).map(|image| image.tags.iter().cloned().collect::<Vec<_>>().join(" "));
     let bindings = container.host.get("PortBindings").and_then(serde_json::Value::as_object);
     let ports = bindings.into_iter().flatten().flat_map(|(inner, bindings)| {
         let inner: u16 = inner.split('/').next().unwrap().parse().unwrap();
@@ -264,7 +277,7 @@ fn container(container: &state::Container) -> Container {
         id: container.id.clone(),
         name: container.name.clone(),
         state: if container.status == Status::Exited { "exited".to_owned() } else { container.status.word().to_owned() },
-        image: container.image.clone(),
+        image: tags.filter(|tags| !tags.is_empty()).unwrap_or_else(|| container.image.clone()),
         labels: BTreeMap::clone(&container.labels),
         env: env.into_iter().flatten().filter_map(|env| env.as_str().map(str::to_owned)).collect(),
         command: Vec::clone(&container.argv),

@@ -3,9 +3,12 @@
 //! The texts are real: they are read by the product's parser and written by its splice. The protocol towards the controller is that of
 //! the directory source: a listing, then changes; what is missing is gone when it stayed missing for the settling time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::LocalKey;
 use std::time::Duration;
 
 use dockmaster::resource::{ObjectRef, Origin, Status};
@@ -66,7 +69,7 @@ impl Folder {
         let mut files = self.lock();
         change(&mut files.texts);
         let texts = files.texts.clone();
-        for item in texts.iter().flat_map(|(path, text)| read(path, text).items) {
+        for item in texts.iter().flat_map(|(path, text)| read(path, text).items.clone()) {
             let object = item.resource.reference();
             let key = (object.ns().to_owned(), object.name.clone());
             if item.text.contains("deletionPolicy: Delete") {
@@ -110,20 +113,56 @@ impl Folder {
 
     /// The documents that can be read, with the statuses that they hold.
     pub fn items(&self) -> Vec<Item> {
-        self.lock().texts.iter().flat_map(|(path, text)| read(path, text).items).collect()
+        self.lock().texts.iter().flat_map(|(path, text)| read(path, text).items.clone()).collect()
     }
 }
 
-fn read(path: &str, text: &str) -> parse::Parsed {
-    parse::parse_file(text, &FileContext::new(SOURCE, Path::new("/specs"), path, None))
+/// What a pure function said before: runs of one scenario begin alike, and read and write the same texts.
+struct Memo<K: 'static, V: 'static>(&'static LocalKey<RefCell<HashMap<K, V>>>);
+
+impl<K: Eq + Hash, V: Clone> Memo<K, V> {
+    fn get(&self, key: K, say: impl FnOnce(&K) -> V) -> V {
+        if let Some(known) = self.0.with_borrow(|known| known.get(&key).cloned()) {
+            return known;
+        }
+        let value = say(&key);
+        self.0.with_borrow_mut(|known| {
+            if known.len() > 4096 {
+                known.clear();
+            }
+            known.insert(key, value.clone());
+        });
+        value
+    }
+}
+
+type Spliced = Result<String, String>;
+
+thread_local! {
+    static READ: RefCell<HashMap<(String, String), Arc<parse::Parsed>>> = RefCell::default();
+    static STRIPPED: RefCell<HashMap<String, String>> = RefCell::default();
+    static SPLICED: RefCell<HashMap<(String, u32, String), Spliced>> = RefCell::default();
+}
+
+fn read(path: &str, text: &str) -> Arc<parse::Parsed> {
+    Memo(&READ)
+        .get((path.to_owned(), text.to_owned()), |(path, text)| Arc::new(parse::parse_file(text, &FileContext::new(SOURCE, Path::new("/specs"), path, None))))
 }
 
 /// The text without its statuses.
 pub fn stripped(text: &str) -> String {
-    let documents = splice::documents(text).len();
-    (0..documents).fold(text.to_owned(), |text, document| {
-        let number = u32::try_from(document).unwrap();
-        splice::set_status(&text, number, None).unwrap_or(text)
+    Memo(&STRIPPED).get(text.to_owned(), |text| {
+        let documents = splice::documents(text).len();
+        (0..documents).fold(text.clone(), |text, document| {
+            let number = u32::try_from(document).unwrap();
+            splice::set_status(&text, number, None).unwrap_or(text)
+        })
+    })
+}
+
+fn spliced(text: &str, document: u32, status: &Value) -> Spliced {
+    Memo(&SPLICED).get((text.to_owned(), document, status.to_string()), |(text, document, _)| {
+        splice::set_status(text, *document, Some(status)).map_err(|error| error.to_string())
     })
 }
 
@@ -249,7 +288,7 @@ impl Watcher {
             if !parsed.problems.is_empty() && self.bug != Some(Bug::BrokenIsDeletion) {
                 wrong.insert(path.clone(), parsed.problems.iter().map(|problem| format!("{problem:?}")).collect::<Vec<_>>());
             }
-            for item in parsed.items {
+            for item in parsed.items.iter().cloned() {
                 self.said_anew(item, first, &mut found, &mut arrived, &mut events);
             }
         }
@@ -342,11 +381,11 @@ impl StatusSink for FolderSink {
             let mut files = self.folder.lock();
             let Some(text) = files.texts.get(&at.path).cloned() else { return Err(SinkError::Moved(at.clone())) };
             let holds = |item: &&Item| item.resource.reference() == *object;
-            let Some(item) = read(&at.path, &text).items.into_iter().find(|item| holds(&item)) else { return Err(SinkError::Moved(at.clone())) };
-            let new = match splice::set_status(&text, item.origin.document, Some(&value)) {
+            let Some(item) = read(&at.path, &text).items.iter().find(holds).cloned() else { return Err(SinkError::Moved(at.clone())) };
+            let new = match spliced(&text, item.origin.document, &value) {
                 Ok(new) if self.bug == Some(Bug::LoseComments) => new.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect(),
                 Ok(new) => new,
-                Err(error) => return Err(SinkError::Refused { origin: at.clone(), why: error.to_string() }),
+                Err(error) => return Err(SinkError::Refused { origin: at.clone(), why: error }),
             };
             if new == text {
                 return Ok(false);

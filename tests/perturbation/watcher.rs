@@ -63,6 +63,8 @@ pub struct Seen {
     /// Whether faults still strike; not in the calm at the end.
     pub armed: bool,
     pub gate: Option<Gate>,
+    /// What was checked last.
+    checked: Option<Arc<View>>,
     /// What this life has listed.
     listed: BTreeSet<String>,
     pub last_mutation: Option<Instant>,
@@ -122,11 +124,15 @@ impl Watcher {
     }
 
     /// Takes notice of a call; `view` is what the engine holds now.
-    pub fn before(&self, call: &Call<'_>, view: &View) -> Reaction {
+    pub fn before(&self, call: &Call<'_>, view: &Arc<View>) -> Reaction {
         let mut seen = self.seen();
         seen.calls += 1;
         let number = seen.calls;
-        self.check_state(&mut seen, view);
+        if seen.checked.as_ref().is_none_or(|checked| !Arc::ptr_eq(checked, view)) {
+            self.check_state(&mut seen, view);
+            seen.checked = Some(view.clone());
+        }
+        check_pauses(&mut seen, view);
         if call.mutating {
             seen.mutations += 1;
             seen.last_mutation = Some(Instant::now());
@@ -232,14 +238,6 @@ impl Watcher {
         }
         for (place, containers) in existing.iter().filter(|(_, containers)| containers.len() > 2) {
             seen.wrong(format!("I1: {} containers exist for {place:?}", containers.len()));
-        }
-        let now = Instant::now();
-        for container in view.ours() {
-            if container.state != "paused" || seen.paused_by_people.contains(&container.name) {
-                seen.paused.remove(&container.id);
-            } else if now.duration_since(*seen.paused.entry(container.id.clone()).or_insert(now)).as_secs() > 60 {
-                seen.wrong(format!("I32: {} has been paused for more than a minute", container.name));
-            }
         }
     }
 
@@ -356,6 +354,17 @@ impl Watcher {
         let consent = self.folder.consented(label(naming::NAMESPACE), label(naming::NAME));
         if declared || !consent {
             seen.wrong(format!("I3: volume {name} is removed, declared: {declared}, consent: {consent}"));
+        }
+    }
+}
+
+fn check_pauses(seen: &mut Seen, view: &View) {
+    let now = Instant::now();
+    for container in view.ours() {
+        if container.state != "paused" || seen.paused_by_people.contains(&container.name) {
+            seen.paused.remove(&container.id);
+        } else if now.duration_since(*seen.paused.entry(container.id.clone()).or_insert(now)).as_secs() > 60 {
+            seen.wrong(format!("I32: {} has been paused for more than a minute", container.name));
         }
     }
 }

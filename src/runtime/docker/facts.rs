@@ -97,9 +97,9 @@ impl Client {
     fn disk_limit(&self, info: &SystemInfo) -> bool {
         match info.driver.as_deref() {
             Some("btrfs" | "zfs" | "devicemapper") => true,
-            Some("overlay2") => {
+            Some("overlay2") if self.local && backing(info) == "xfs" => {
                 let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-                self.local && backing(info) == "xfs" && has_project_quota(&mounts, info.docker_root_dir.as_deref().unwrap_or_default())
+                has_project_quota(&mounts, info.docker_root_dir.as_deref().unwrap_or_default())
             }
             Some(_) | None => false,
         }

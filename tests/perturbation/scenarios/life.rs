@@ -26,7 +26,17 @@ pub fn all() -> Vec<Scenario> {
         hurt("renamed", &[Human::Rename(MAIN, "something-else")]),
         hurt("disconnected", &[Human::Disconnect(MAIN, "dm-ns-alice")]),
         hurt("limited-by-hand", &[Human::Limit(MAIN)]),
-        hurt("volume-removed", &[Human::Remove(MAIN), Human::RemoveVolume("dm-vol-alice.shop.data")]),
+        Scenario::new(
+            "volume-removed",
+            vec![
+                write(SHOP, workspace("shop", RICH)),
+                Step::OperatorDown,
+                human(Human::Remove(MAIN)),
+                human(Human::RemoveVolume("dm-vol-alice.shop.data")),
+                Step::OperatorUp,
+            ],
+        )
+        .must(&["container dm-ws-alice.shop running", "volume dm-vol-alice.shop.data"]),
         hurt("pruned", &[Human::Stop(MAIN), Human::Prune]),
         hurt("pruned-helper", &[Human::RemoveImage("dockmaster/helper:test")]),
         Scenario::new("paused-by-hand", vec![write(SHOP, workspace("shop", "")), human(Human::Pause(MAIN)), Step::Verb(Verb::Start("shop"))])
