@@ -28,7 +28,7 @@ use super::fault::Fault;
 use super::folder::{Folder, FolderSink, FolderSource, SOURCE, stripped};
 use super::gate::{Gate, GatedLedger};
 use super::scenario::{Scenario, Step, Verb};
-use super::view::INSTALLATION;
+use super::view::{self, INSTALLATION};
 use super::watcher::{Strike, Watcher};
 
 /// Nothing changes for so long: more than a full pass.
@@ -117,7 +117,7 @@ pub struct Outcome {
     pub violations: Vec<String>,
     pub trace: Vec<String>,
     pub hash: u64,
-    /// From the last fault to the last change.
+    /// From the last fault or deed to the last change.
     pub converged: Duration,
 }
 
@@ -152,7 +152,7 @@ impl Lab {
             docker_host: None,
             roots: vec![Root { name: SOURCE.to_owned(), path: PathBuf::from("/specs"), namespace: None }],
             publish_address: "127.0.0.1".parse().unwrap(),
-            port_range: "10000-10009".parse().unwrap(),
+            port_range: format!("{}-{}", view::POOL.start(), view::POOL.end()).parse().unwrap(),
             network_pool: "10.213.0.0/16".to_owned(),
             host_paths: Vec::new(),
             resync: quantity::Duration::from_secs(60),
@@ -303,6 +303,9 @@ impl Lab {
                 if let super::scenario::Human::Pause(name) = human {
                     self.watcher.seen().paused_by_people.insert((*name).to_owned());
                 }
+                if let super::scenario::Human::TakePort(_) = human {
+                    self.watcher.seen().ports_may_move = true;
+                }
                 self.engine.human(human).await;
             }
             Step::EngineRestart(seconds) => {
@@ -373,7 +376,7 @@ impl Lab {
             for condition in &status.conditions {
                 lines.insert(format!("{object} {} {:?} {}", condition.type_, condition.status, condition.reason));
             }
-            lines.extend(status.ports.iter().map(|port| format!("port {} of {object}: {:?}", port.name, port.host)));
+            lines.extend(status.ports.iter().map(|port| format!("port {} of {object}: {:?}", port.name, view::port(port.host))));
         }
         lines
     }
@@ -409,7 +412,9 @@ pub async fn run(scenario: &Scenario, mode: Mode, seed: u64, faults: &[Fault], b
     lab.boot().await;
     let mut restless = Vec::new();
     for (index, step) in scenario.steps.iter().enumerate() {
+        lab.watcher.seen().last_cause = Some(Instant::now());
         lab.step(step).await;
+        lab.watcher.seen().last_cause = Some(Instant::now());
         let at_once = matches!(step, Step::AtOnce) || matches!(scenario.steps.get(index + 1), Some(Step::AtOnce));
         let absent = lab.life.is_none() && lab.strikes.is_empty();
         if !at_once && !absent && !lab.calm().await {
@@ -436,7 +441,7 @@ pub async fn run(scenario: &Scenario, mode: Mode, seed: u64, faults: &[Fault], b
     let seen = lab.watcher.seen();
     let mut violations = seen.violations.clone();
     violations.extend(restless);
-    let converged = seen.last_mutation.zip(seen.last_fault).map_or(Duration::ZERO, |(change, fault)| change.saturating_duration_since(fault));
+    let converged = seen.last_mutation.zip(seen.last_cause).map_or(Duration::ZERO, |(change, cause)| change.saturating_duration_since(cause));
     Outcome {
         calls,
         events,

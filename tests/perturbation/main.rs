@@ -170,7 +170,8 @@ fn in_parallel(work: impl Fn(&dyn Fn(usize) -> Option<usize>) + Sync) {
     });
 }
 
-/// The disturbed runs: a round takes one fault for every call of every scenario, the next round the next fault.
+/// The disturbed runs: a round takes one fault for every call of every scenario, the next round the next fault. Neighbouring calls begin with different
+/// ones, so that the first round has all of them.
 fn jobs(references: &[[Outcome; 2]], seed: u64) -> impl Iterator<Item = Job> {
     let random = Seeded::new(seed);
     let sizes: Vec<(u64, u64)> = references.iter().map(|[_, new]| (new.calls, new.events)).collect();
@@ -182,8 +183,7 @@ fn jobs(references: &[[Outcome; 2]], seed: u64) -> impl Iterator<Item = Job> {
             let mut push = |faults: Vec<Fault>, mode: Mode| jobs.push(Job { scenario, mode, faults, seed, twice: jobs.len() % 97 == 0 });
             if round < kinds {
                 for at in 1..=calls {
-                    // Crashes first at each call; of the rest, each call begins elsewhere.
-                    let of = if round < 2 { round } else { 2 + (round - 2 + at as usize) % (kinds - 2) };
+                    let of = (round + at as usize + 5 * scenario) % kinds;
                     push(vec![Fault::at_call(at)[of]], mode(at));
                 }
                 if round < 3 {
@@ -303,7 +303,10 @@ fn replay(scenario: &Scenario, mode: Mode, seed: u64, faults: &[Fault], bug: Opt
     let reference = lab::run_alone(scenario, mode, seed, &[], None);
     let outcome = lab::run_alone(scenario, mode, seed, faults, bug);
     outcome.trace.iter().for_each(|line| println!("{line}"));
-    println!("hash {:016x}, {} calls, {} changes, converged {:?} after the last fault", outcome.hash, outcome.calls, outcome.mutations, outcome.converged);
+    println!(
+        "hash {:016x}, {} calls, {} changes, converged {:?} after the last fault or deed",
+        outcome.hash, outcome.calls, outcome.mutations, outcome.converged
+    );
     let why = judge::disturbed(scenario, &reference, &outcome, faults);
     if why.is_empty() {
         println!("as it should be");

@@ -7,6 +7,9 @@ use dockmaster::desired::naming;
 /// The installation of all scenarios.
 pub const INSTALLATION: &str = "dm";
 
+/// The host ports that are leased.
+pub const POOL: std::ops::RangeInclusive<u16> = 10_000..=10_009;
+
 /// One container.
 #[derive(Clone, Debug, Default)]
 pub struct Container {
@@ -66,6 +69,12 @@ pub struct Network {
     pub subnets: Vec<String>,
 }
 
+/// A host port as it is compared: which one of the pool it is depends on the uid, which a crash before it was written exchanges. That a life keeps its
+/// port is an invariant.
+pub fn port(host: u16) -> String {
+    if POOL.contains(&host) { "pool".to_owned() } else { host.to_string() }
+}
+
 /// All of it.
 #[derive(Clone, Debug, Default)]
 pub struct View {
@@ -102,9 +111,11 @@ impl View {
             lines.extend(container.env.iter().map(|env| format!("env {env} of {name}")));
             lines.extend(container.mounts.iter().map(|(from, to)| format!("mount {from} at {to} of {name}")));
             lines.extend(container.networks.iter().map(|(network, (_, aliases))| format!("joined {network} as {aliases:?} by {name}")));
-            lines.extend(container.ports.iter().map(|(ip, host, inner)| format!("ports {ip}:{host} to {inner} of {name}")));
+            lines.extend(container.ports.iter().map(|(ip, host, inner)| format!("ports {ip}:{} to {inner} of {name}", port(*host))));
             lines.insert(format!("memory {} cpus {} pids {} restart {} of {name}", container.memory, container.nano_cpus, container.pids, container.restart));
-            let told = |label: &str| ![naming::UID, naming::CREATED, naming::HASH, naming::EXPIRES, naming::GENERATION].contains(&label);
+            // The hash covers the ports, which are compared by themselves.
+            let untold = [naming::UID, naming::CREATED, naming::HASH, naming::EXPIRES, naming::GENERATION, naming::SPEC_HASH, naming::PORTS];
+            let told = |label: &str| !untold.contains(&label);
             lines.extend(container.labels.iter().filter(|(label, _)| told(label)).map(|(label, value)| format!("label {label}={value} of {name}")));
         }
         for (name, volume) in self.volumes.iter().filter(|(_, volume)| !volume.anonymous) {

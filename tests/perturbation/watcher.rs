@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::fault::{Delivery, Fault};
 use super::folder::Folder;
 use super::gate::Gate;
-use super::view::{Container, INSTALLATION, View};
+use super::view::{Container, INSTALLATION, POOL, View};
 
 /// One call, as the engine sees it.
 pub struct Call<'a> {
@@ -68,7 +68,8 @@ pub struct Seen {
     /// What this life has listed.
     listed: BTreeSet<String>,
     pub last_mutation: Option<Instant>,
-    pub last_fault: Option<Instant>,
+    /// The last fault, or the last thing that people did.
+    pub last_cause: Option<Instant>,
     pub creates: BTreeMap<String, u64>,
     pub removes: BTreeMap<String, u64>,
     pub violations: Vec<String>,
@@ -78,6 +79,9 @@ pub struct Seen {
     paused: BTreeMap<String, Instant>,
     /// Whether the state was lost, after which identities may come anew where nothing recorded them.
     pub state_lost: bool,
+    /// The host port of each life's port; whether people took one.
+    ports: BTreeMap<(String, u16), u16>,
+    pub ports_may_move: bool,
     /// Containers that people paused.
     pub paused_by_people: BTreeSet<String>,
 }
@@ -173,7 +177,7 @@ impl Watcher {
         }
         let mut reaction = Reaction::Pass;
         for fault in seen.faults.clone().into_iter().filter(|fault| fault.at() == Some(number)) {
-            seen.last_fault = Some(Instant::now());
+            seen.last_cause = Some(Instant::now());
             let crash = |lose_state: bool| {
                 if let Some(gate) = &seen.gate {
                     gate.close();
@@ -196,7 +200,8 @@ impl Watcher {
                 Fault::Silence { applied, .. } => Reaction::Silence { applied },
                 Fault::Reset { applied, .. } => Reaction::Reset { applied },
                 Fault::Truncate { .. } => Reaction::Truncate,
-                Fault::Stale { .. } if call.mutating || call.path == "/events" => Reaction::Pass,
+                // A listing may lag behind; an inspect is read from the container itself.
+                Fault::Stale { .. } if !["/containers/json", "/networks", "/volumes", "/images/json"].contains(&call.path) => Reaction::Pass,
                 Fault::Stale { age, .. } => Reaction::Stale { age },
                 Fault::EngineRestart { .. } => {
                     let _over = self.strikes.send(Strike::EngineRestart);
@@ -252,6 +257,12 @@ impl Watcher {
         match seen.uids.insert(object.clone(), uid.to_owned()) {
             Some(before) if before != uid && !is_stale_life(view, &before) => seen.wrong(format!("I8: {object} was {before} and is {uid}")),
             Some(_) | None => {}
+        }
+        for (_, host, inner) in container.ports.iter().filter(|(_, host, _)| POOL.contains(host)) {
+            let before = *seen.ports.entry((uid.to_owned(), *inner)).or_insert(*host);
+            if before != *host && !seen.ports_may_move {
+                seen.wrong(format!("I6: port {inner} of {object} was {before} and is {host}"));
+            }
         }
         for (network, (_, aliases)) in &container.networks {
             if network == "bridge" || network == "host" {

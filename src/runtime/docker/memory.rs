@@ -73,7 +73,8 @@ impl Memory {
     /// What is known of a container and still holds.
     pub fn details(&self, container: &Container) -> Option<&Details> {
         let entry = self.details.get(&container.id)?;
-        (self.live && entry.version == self.version(&container.id) && entry.seen == Seen::of(container)).then_some(&entry.details)
+        let holds = self.live && entry.version == self.version(&container.id) && entry.seen == Seen::of(container);
+        (holds && agrees(container.state, &entry.details)).then_some(&entry.details)
     }
 
     /// Remembers an inspect that began at that version.
@@ -128,5 +129,13 @@ impl Memory {
     /// The object of a volume.
     pub fn of_volume(&self, name: &str) -> Option<ObjectRef> {
         self.volumes.get(name).cloned()
+    }
+}
+/// Whether an inspect is of the state that a listing shows. Either may be older than the other: then another inspect is asked for.
+fn agrees(state: State, details: &Details) -> bool {
+    match state {
+        State::Running(_) | State::Paused => details.pid > 0,
+        State::Created | State::Exited { .. } | State::Dead => details.pid == 0,
+        State::Restarting | State::Removing => true,
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod canary;
 pub mod changes;
+pub mod command;
 pub mod connect;
 pub mod convert;
 pub mod create;

@@ -61,21 +61,31 @@ impl Client {
 
     /// Runs a command in a running container. Its exit code is `Transient` while it runs.
     pub async fn exec(&self, container: &str, options: ExecOptions) -> Result<Session, Error> {
-        let tty = options.terminal.is_some();
+        let terminal = options.terminal;
+        let id = self.create_exec(container, options).await?;
+        self.start_exec(&id, terminal).await
+    }
+
+    /// Makes a command ready in a running container; gives its id. Until it is started, nothing happens.
+    pub async fn create_exec(&self, container: &str, options: ExecOptions) -> Result<String, Error> {
         let create = CreateExecOptions {
             cmd: Some(options.argv),
-            tty: Some(tty),
+            tty: Some(options.terminal.is_some()),
             attach_stdin: Some(options.stdin),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
             ..Default::default()
         };
-        let id = within(CALL, self.docker.create_exec(container, create)).await?.id;
-        let start = StartExecOptions { detach: false, tty, output_capacity: None };
-        match within(CALL, self.docker.start_exec(&id, Some(start))).await? {
+        Ok(within(CALL, self.docker.create_exec(container, create)).await?.id)
+    }
+
+    /// Starts such a command.
+    pub async fn start_exec(&self, id: &str, terminal: Option<(u16, u16)>) -> Result<Session, Error> {
+        let start = StartExecOptions { detach: false, tty: terminal.is_some(), output_capacity: None };
+        match within(CALL, self.docker.start_exec(id, Some(start))).await? {
             StartExecResults::Attached { output, input } => {
-                let control = Box::new(Handle { client: self.clone(), id });
-                if let Some((rows, columns)) = options.terminal {
+                let control = Box::new(Handle { client: self.clone(), id: id.to_owned() });
+                if let Some((rows, columns)) = terminal {
                     // It may have ended already.
                     drop(control.resize(rows, columns).await);
                 }

@@ -12,19 +12,16 @@ use jiff::Timestamp;
 use super::connect::Client;
 use super::error::{classify, within};
 use super::helper_image::HelperImage;
-use super::{registry, usage};
+use super::{command, registry, usage};
 use crate::observed::{ContainerId, TaskKey, TaskResult};
 use crate::planner::Task;
 use crate::runtime::Now;
-use crate::runtime::console::ExecOptions;
 use crate::runtime::tasks::{Progress, Work};
 
 /// The limit of a quick call.
 const CALL: Duration = Duration::from_secs(30);
 /// A pull that brings nothing for so long has failed.
 const PULL_SILENCE: Duration = Duration::from_secs(300);
-/// How much of a command's output is kept.
-const OUTPUT: usize = 4096;
 /// Inspects of exec sessions in flight.
 const SESSIONS: usize = 8;
 /// How much of a log is kept.
@@ -53,7 +50,7 @@ impl Work for DockerWork {
                 Box::pin(async move { helper.ensure(&client).await.map(|_| TaskResult::Done).map_err(|error| error.to_string()) })
             }
             (Task::Pull { reference }, _) => Box::pin(async move { pull(&client, &reference, &progress).await }),
-            (Task::Exec { argv, limit }, Some(id)) => Box::pin(async move { exec(&client, &id, argv, limit.0.unsigned_abs()).await }),
+            (Task::Exec { argv, limit }, Some(id)) => Box::pin(async move { command::run(&client, &id, argv, limit.0.unsigned_abs()).await }),
             (Task::Sample { ignore }, Some(id)) => Box::pin(async move { sample(&client, &id, &ignore).await }),
             (Task::Tail { lines, until }, Some(id)) => Box::pin(async move { tail(&client, &id, lines, until).await }),
             (Task::Disk { volumes }, Some(id)) => Box::pin(async move { usage::disk(&client, &id, &volumes).await }),
@@ -119,27 +116,6 @@ impl Layers {
         let mebibytes = |bytes: i64| bytes as f64 / 1_048_576.0;
         format!("pulling {} % ({:.1} of {:.1} MiB)", current * 100 / total, mebibytes(current), mebibytes(total))
     }
-}
-
-async fn exec(client: &Client, id: &ContainerId, argv: Vec<String>, limit: Duration) -> Result<TaskResult, String> {
-    let session = client.exec(&id.0, ExecOptions { argv, ..ExecOptions::default() });
-    let mut session = tokio::time::timeout(CALL, session).await.map_err(|_| "the engine did not begin the command".to_owned())?.map_err(|e| e.to_string())?;
-    let mut kept: Vec<u8> = Vec::new();
-    let whole = async {
-        while let Some(chunk) = session.output.next().await {
-            let chunk = chunk.map_err(|error| error.to_string())?;
-            kept.extend_from_slice(&chunk.bytes);
-            kept.drain(..kept.len().saturating_sub(OUTPUT));
-        }
-        Ok::<(), String>(())
-    };
-    match tokio::time::timeout(limit, whole).await {
-        // Docker has no call that ends a command: it goes on in the container until it ends itself.
-        Err(_) => return Err(format!("no end within {} s; it may still run in the container", limit.as_secs())),
-        Ok(result) => result?,
-    }
-    let code = session.control.exit_code().await.map_err(|error| error.to_string())?;
-    Ok(TaskResult::Exit { code, output: String::from_utf8_lossy(&kept).into_owned() })
 }
 
 async fn sample(client: &Client, id: &ContainerId, ignore: &[Vec<String>]) -> Result<TaskResult, String> {
