@@ -4,7 +4,8 @@
 //! is then compared with what was read: if somebody saved in between, their version is put back and the change is made again from it. What
 //! came out is kept for [`GRACE`] and looked at once more, because an editor that opened the file before the exchange writes into it still.
 //!
-//! **Invariant:** at every moment the path holds the whole old content, the whole new content, or what somebody else saved last.
+//! **Invariant:** at every moment the path holds the whole old content, the whole new content, or what somebody else saved last; what is saved in the
+//! instant between the last look and the exchange is put back right after it.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -288,6 +289,10 @@ fn prepare<E>(temp: &Temp, content: &[u8], like: Option<&Metadata>, step: &dyn F
 fn exchange<E>(path: &Path, old: &[u8], like: &Metadata, new: &[u8], step: &dyn Fn(Step)) -> Result<Option<Displaced>, Failure<E>> {
     let temp = Temp::beside(path, old, new)?;
     prepare(&temp, new, Some(like), step)?;
+    // To make the new content ready takes as long as the disk does: who saved meanwhile is not displaced even for an instant.
+    if read(path)?.is_none_or(|(now, _)| now != old) {
+        return Ok(None);
+    }
     match swap(&temp.path, path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -106,7 +106,21 @@ async fn a_workspace_is_applied_stopped_started_deleted_and_brought_back() {
     std::fs::write(&other, operator.ok(&["get", "ws", "-n", "alice", "-o", "yaml"])).unwrap();
     let (code, out, err) = run(&operator, &["apply", "-f", other.to_str().unwrap()]);
     assert_eq!((code, out.as_str()), (0, "workspace/other unchanged\nworkspace/shop unchanged\n"), "{err}");
+    // What is watched stands under the columns of what was printed before.
+    let log = operator.home().join("watched");
+    let mut watch = operator.command(&["events", "-n", "alice", "-w"]);
+    let mut watcher = watch.stdout(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+    let watched = || std::fs::read_to_string(&log).unwrap();
+    operator.wait("the past events", || watched().contains("workspace/other").then_some(()));
     operator.ok(&["delete", "other", "-n", "alice"]);
+    operator.wait("the watched events", || watched().lines().any(|line| line.contains("Removed") && line.contains("workspace/other")).then_some(()));
+    watcher.kill().unwrap();
+    watcher.wait().unwrap();
+    let text = watched();
+    let at = text.lines().next().unwrap().find("OBJECT").expect("a header");
+    for line in text.lines().skip(1) {
+        assert!(line.find("workspace/").is_some_and(|place| (at..at + 8).contains(&place)), "{line} is not in its columns:\n{text}");
+    }
     operator.ok(&["wait", "other", "-n", "alice", "--for", "delete"]);
     let waited = |what: &str| operator.ok(&["wait", "shop", "-n", "alice", "--for", what]);
     waited("condition=Ready");

@@ -142,6 +142,10 @@ async fn a_backup_brings_history_back() {
     let file = operator.home().join("backup");
     let path = file.to_str().unwrap();
     operator.ok(&["state", "backup", path]);
+    let again = operator.verb(&["state", "backup", path]);
+    let told = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(!again.status.success() && told.contains("--overwrite"), "{told}");
+    operator.ok(&["state", "backup", path, "--overwrite"]);
     assert_ne!(operator.verb(&["state", "restore", path, "--yes"]).status.code(), Some(0), "not under a running operator");
     operator.stop();
     let lives_before = lives(&operator);

@@ -200,8 +200,8 @@ impl Watcher {
                 Fault::Silence { applied, .. } => Reaction::Silence { applied },
                 Fault::Reset { applied, .. } => Reaction::Reset { applied },
                 Fault::Truncate { .. } => Reaction::Truncate,
-                // A listing may lag behind; an inspect is read from the container itself.
-                Fault::Stale { .. } if !["/containers/json", "/networks", "/volumes", "/images/json"].contains(&call.path) => Reaction::Pass,
+                // A listing of containers is of a snapshot that may lag behind; all else is read from where it is kept.
+                Fault::Stale { .. } if call.path != "/containers/json" => Reaction::Pass,
                 Fault::Stale { age, .. } => Reaction::Stale { age },
                 Fault::EngineRestart { .. } => {
                     let _over = self.strikes.send(Strike::EngineRestart);
@@ -260,7 +260,9 @@ impl Watcher {
         }
         for (_, host, inner) in container.ports.iter().filter(|(_, host, _)| POOL.contains(host)) {
             let before = *seen.ports.entry((uid.to_owned(), *inner)).or_insert(*host);
-            if before != *host && !seen.ports_may_move {
+            // What was renamed by hand is not recognised after a loss of the state: its labels might be a copy.
+            let renamed = seen.state_lost && view.containers.iter().any(|other| other.label(naming::UID) == uid && !other.is_ours());
+            if before != *host && !seen.ports_may_move && !renamed {
                 seen.wrong(format!("I6: port {inner} of {object} was {before} and is {host}"));
             }
         }

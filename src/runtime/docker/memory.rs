@@ -1,13 +1,19 @@
 //! What this process has seen of the engine: whose is what, and the details of our containers.
 //!
-//! Nothing here is the truth; it spares inspects and gives events an object. A quiet pass makes no inspect: an entry holds as long as no
-//! event and no operation touched its container, the list says what it said, and the event stream is alive.
+//! Nothing here is the truth; it spares inspects and gives events an object. An entry holds as long as no event and no operation touched its
+//! container, the list says what it said, and the event stream is alive. An event may be lost all the same: what was read three full passes ago is
+//! read again, a bounded number in each pass.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::desired::naming;
 use crate::observed::{Container, ContainerId, Details, Identity, Network, State, Volume};
 use crate::resource::ObjectRef;
+
+/// After how many full passes an entry is read again.
+const PASSES: u64 = 3;
+/// How many entries are read again for that in one pass.
+const MOST: usize = 64;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -19,6 +25,8 @@ pub struct Memory {
     identities: HashMap<ContainerId, Identity>,
     versions: HashMap<ContainerId, u64>,
     details: HashMap<ContainerId, Entry>,
+    /// The full passes so far.
+    passes: u64,
     networks: HashMap<String, ObjectRef>,
     volumes: HashMap<String, ObjectRef>,
 }
@@ -26,6 +34,8 @@ pub struct Memory {
 #[derive(Debug)]
 struct Entry {
     version: u64,
+    /// The full pass of its reading.
+    pass: u64,
     seen: Seen,
     details: Details,
 }
@@ -79,7 +89,18 @@ impl Memory {
 
     /// Remembers an inspect that began at that version.
     pub fn learn(&mut self, container: &Container, version: u64, details: Details) {
-        self.details.insert(container.id.clone(), Entry { version, seen: Seen::of(container), details });
+        self.details.insert(container.id.clone(), Entry { version, pass: self.passes, seen: Seen::of(container), details });
+    }
+
+    /// Another full pass begins: the oldest entries are forgotten.
+    pub fn begin_pass(&mut self) {
+        self.passes += 1;
+        let mut old: Vec<(u64, ContainerId)> =
+            self.details.iter().filter(|(_, entry)| entry.pass + PASSES <= self.passes).map(|(id, entry)| (entry.pass, id.clone())).collect();
+        old.sort_unstable();
+        for (_, id) in old.into_iter().take(MOST) {
+            self.details.remove(&id);
+        }
     }
 
     /// The stream was away: everything is to be read again.
@@ -131,6 +152,7 @@ impl Memory {
         self.volumes.get(name).cloned()
     }
 }
+
 /// Whether an inspect is of the state that a listing shows. Either may be older than the other: then another inspect is asked for.
 fn agrees(state: State, details: &Details) -> bool {
     match state {

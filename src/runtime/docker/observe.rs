@@ -24,6 +24,7 @@ const INSPECTS: usize = 8;
 impl DockerRuntime {
     /// Everything that the engine has.
     pub(super) async fn list(&self) -> Result<World, Error> {
+        self.memory().begin_pass();
         let (engine, containers, networks, volumes, images) =
             futures::try_join!(self.engine_id(), self.containers(None), self.networks(None), self.volumes(None), self.images())?;
         let networks: BTreeMap<String, Network> = networks.into_iter().map(|network| (network.id.clone(), network)).collect();
