@@ -208,9 +208,15 @@ impl Engine {
                 let remote = state.registry.get_mut(*reference).expect("a reference of the registry");
                 remote.digest = format!("sha256:{:064x}", 7);
             }),
-            Human::Foreign(name) => self.stranger(name, &json!({"Image": "app:1", "Cmd": ["sleep", "1000000"]})).await,
+            Human::Foreign(name) => {
+                self.stranger(name, &json!({"Image": "app:1", "Cmd": ["sleep", "1000000"], "HostConfig": {"RestartPolicy": {"Name": "always"}}})).await
+            }
             Human::Join(network) => {
-                self.stranger("joined", &json!({"Image": "app:1", "Cmd": ["sleep", "1000000"], "HostConfig": {"NetworkMode": network}})).await
+                self.stranger(
+                    "joined",
+                    &json!({"Image": "app:1", "Cmd": ["sleep", "1000000"], "HostConfig": {"NetworkMode": network, "RestartPolicy": {"Name": "always"}}}),
+                )
+                .await
             }
             Human::ForeignVolume(name) => self.ask("/volumes/create?", &json!({"Name": name})).await,
             Human::ForeignNetwork(name, subnet) => {

@@ -36,6 +36,9 @@ use fault::{Delivery, Fault};
 use lab::{Outcome, Seeded};
 use scenario::Scenario;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 struct Options {
     runs: usize,
     seconds: u64,

@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::fault::{Call, Verdict};
 use super::routes::{self, Route};
+use super::signal::Waiter;
 use super::state::Engine;
 use super::{Shared, Version};
 
@@ -299,7 +300,7 @@ async fn settle(shared: &Arc<Shared>, mut served: Served) -> Reply {
                         break served;
                     }
                     // The sender lives in what is shared.
-                    if changed.changed().await.is_err() {
+                    if !changed.changed().await {
                         std::future::pending::<Infallible>().await;
                     }
                 };
@@ -356,12 +357,16 @@ fn streaming(shared: &Arc<Shared>, content: &'static str, source: Source, cut: b
 }
 
 /// The next bytes of a stream; `None` at its end.
-async fn next(shared: &Shared, changed: &mut tokio::sync::watch::Receiver<u64>, source: &mut Source) -> Option<Bytes> {
+async fn next(shared: &Shared, changed: &mut Waiter, source: &mut Source) -> Option<Bytes> {
     loop {
         match shared.look(&mut *source) {
             Flow::Data(bytes) => return Some(bytes),
             Flow::End => return None,
-            Flow::Wait => changed.changed().await.ok()?,
+            Flow::Wait => {
+                if !changed.changed().await {
+                    return None;
+                }
+            }
         }
     }
 }

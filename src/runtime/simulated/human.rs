@@ -205,7 +205,7 @@ impl<'a> Human<'a> {
             }
         });
         *lock(&self.0.answers) = false;
-        self.0.cut.send_modify(|count| *count += 1);
+        self.0.cut.send();
     }
 
     /// The engine is there again, with no events of before, and with its containers as their restart policies say.
@@ -241,7 +241,7 @@ impl<'a> Human<'a> {
 
     /// Breaks every connection; new ones are taken.
     pub fn cut(&self) {
-        self.0.cut.send_modify(|count| *count += 1);
+        self.0.cut.send();
     }
 }
 

@@ -30,6 +30,7 @@ pub mod pull;
 pub mod routes;
 pub mod script;
 pub mod shell;
+pub mod signal;
 pub mod state;
 pub mod streams;
 pub mod system;
@@ -43,9 +44,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use signal::{Signal, Waiter};
 use tokio::io::DuplexStream;
 use tokio::net::UnixListener;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -150,9 +151,9 @@ pub struct Shared {
     begun: Instant,
     engine: Mutex<Engine>,
     /// Changes with every change of the state.
-    changed: watch::Sender<u64>,
+    changed: Signal,
     /// Changes when all connections are to break.
-    cut: watch::Sender<u64>,
+    cut: Signal,
     calls: AtomicU64,
     interceptor: Mutex<Option<Arc<dyn Interceptor>>>,
     answers: Mutex<bool>,
@@ -178,8 +179,8 @@ impl SimulatedEngine {
             latency: options.latency,
             pace: options.pace.max(1),
             begun: Instant::now(),
-            changed: watch::Sender::new(0),
-            cut: watch::Sender::new(0),
+            changed: Signal::default(),
+            cut: Signal::default(),
             calls: AtomicU64::new(0),
             interceptor: Mutex::new(None),
             answers: Mutex::new(true),
@@ -264,7 +265,7 @@ impl Shared {
         let after = engine.changes;
         drop(engine);
         if before != after {
-            self.changed.send_replace(after);
+            self.changed.send();
         }
         result
     }
@@ -306,7 +307,7 @@ impl Shared {
 }
 
 /// Wakes up when something is due, as long as the engine lives.
-async fn tick(shared: Weak<Shared>, mut changed: watch::Receiver<u64>) {
+async fn tick(shared: Weak<Shared>, mut changed: Waiter) {
     loop {
         let due = {
             let Some(shared) = shared.upgrade() else { return };
@@ -320,7 +321,7 @@ async fn tick(shared: Weak<Shared>, mut changed: watch::Receiver<u64>) {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! { biased; gone = changed.changed() => if gone.is_err() { return }, () = due => {} }
+        tokio::select! { biased; goes_on = changed.changed() => if !goes_on { return }, () = due => {} }
     }
 }
 

@@ -155,7 +155,7 @@ pub fn all() -> Vec<Scenario> {
         .may_differ(&["port "]),
         Scenario::new(
             "preview-of-workspace",
-            vec![write(SHOP, workspace("shop", DATA)), write("alice/demo.yaml", preview("demo", "workspace: shop, ttl: 20m"))],
+            vec![write(SHOP, workspace("shop", DATA)), write("alice/demo.yaml", preview("demo", "workspace: shop, ttl: 2h"))],
         )
         .must(&["container dm-pv-alice.demo running"]),
         Scenario::new(
