@@ -183,7 +183,7 @@ impl Controller {
         let now = self.now();
         // Held until the turn is taken, so that no two take the same.
         let mut world = self.world();
-        world.tasks = tasks;
+        world.take_tasks(tasks, now);
         let standing = {
             let store = self.store();
             Standing { over_quota, inherited_turn: store.has_turn(key), source: store.source_of(intent) }

@@ -335,6 +335,8 @@ pub struct World {
     pub volumes: BTreeMap<String, Volume>,
     /// Image references to ids; the id itself is a key too.
     pub images: BTreeMap<String, String>,
+    /// When the listing of these images began.
+    pub images_listed: Option<Timestamp>,
     /// The id of the helper image, when it exists.
     pub helper: Option<String>,
     /// Long work.
@@ -407,6 +409,8 @@ pub struct Glimpse {
     pub volumes: Vec<Volume>,
     /// All images of the engine: references to ids.
     pub images: BTreeMap<String, String>,
+    /// When the listing of these images began.
+    pub images_listed: Option<Timestamp>,
     /// The id of the helper image, when it exists.
     pub helper: Option<String>,
 }
@@ -420,6 +424,7 @@ impl World {
             networks: self.networks.values().cloned().collect(),
             volumes: known.volumes.values().filter(mine).cloned().collect(),
             images: self.images.clone(),
+            images_listed: self.images_listed,
             helper: self.helper.clone(),
         };
         self.merge(object, glimpse);
@@ -440,6 +445,22 @@ impl World {
             self.volumes.insert(volume.name.clone(), volume);
         }
         self.images = glimpse.images;
+        self.images_listed = glimpse.images_listed;
         self.helper = glimpse.helper;
+    }
+
+    /// Takes in how tasks stand. What was fetched since the images were listed is not among them yet: its task counts as under way until they are
+    /// listed again, which its end leads to. An end that the clock has yet to reach was recorded before it was set back, and counts.
+    pub fn take_tasks(&mut self, tasks: BTreeMap<TaskKey, TaskState>, now: Timestamp) {
+        self.tasks = tasks;
+        let Some(listed) = self.images_listed else { return };
+        for (key, state) in &mut self.tasks {
+            if let (TaskKey::Pull(_) | TaskKey::Helper, TaskState::Done { at, .. }) = (key, &*state)
+                && *at > listed
+                && *at <= now
+            {
+                *state = TaskState::Running { since: *at, progress: String::new() };
+            }
+        }
     }
 }

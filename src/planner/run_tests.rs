@@ -84,3 +84,28 @@ fn a_start_that_has_to_fetch_its_image_is_not_over_before_it_ran() {
     m.settle_waiting(&want);
     assert_eq!(m.states(), ["dm-ws-alice.shop running"]);
 }
+
+#[test]
+fn what_was_pulled_since_the_images_were_listed_is_waited_for() {
+    let (mut m, want) = (model(), intent(json!({"image": "web:1", "pullPolicy": "Always"}), 1));
+    m.settle(&want);
+    let asked = m.now + SignedDuration::from_secs(60);
+    m.now = asked;
+    m.record(Fact::RestartAsked(asked));
+    let key = TaskKey::Pull("web:1".to_owned());
+    let done = std::collections::BTreeMap::from([(key.clone(), TaskState::Done { at: asked, result: TaskResult::Done })]);
+    // The listing is older than the pull: a restart now would take the old image and be over.
+    m.world.images_listed = Some(asked - SignedDuration::from_millis(1));
+    m.world.take_tasks(done.clone(), asked);
+    let plan = m.plan(&want);
+    assert!(plan.nodes.iter().all(|node| !node.operation.is_mutating()) && !plan.waiting.is_empty(), "{plan:?}");
+    m.world.images.insert("web:1".to_owned(), "sha256:newer".to_owned());
+    m.world.images_listed = Some(asked);
+    m.world.take_tasks(done.clone(), asked);
+    m.settle(&want);
+    assert_eq!(m.world.container_named("dm-ws-alice.shop").unwrap().image_id, "sha256:newer");
+    // A clock that was set back since makes nobody wait for it.
+    m.world.images_listed = Some(asked - SignedDuration::from_hours(24));
+    m.world.take_tasks(done, asked - SignedDuration::from_hours(23));
+    assert!(matches!(m.world.tasks[&key], TaskState::Done { .. }));
+}

@@ -113,6 +113,8 @@ pub enum Step {
     HalfWritten,
     /// It has all its content, on disk.
     Synced,
+    /// Nobody had saved by then.
+    Checked,
     /// The file has the new content.
     Exchanged,
     /// What was displaced is what was read.
@@ -293,6 +295,7 @@ fn exchange<E>(path: &Path, old: &[u8], like: &Metadata, new: &[u8], step: &dyn 
     if read(path)?.is_none_or(|(now, _)| now != old) {
         return Ok(None);
     }
+    step(Step::Checked);
     match swap(&temp.path, path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -171,6 +171,7 @@ impl ContainerRuntime for FakeEngine {
                 volumes: world.volumes.values().filter(mine).cloned().collect(),
                 images: world.images.clone(),
                 helper: world.helper.clone(),
+                images_listed: world.images_listed,
             }
         });
         Box::pin(async move { seen })

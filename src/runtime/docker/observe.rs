@@ -25,6 +25,7 @@ impl DockerRuntime {
     /// Everything that the engine has.
     pub(super) async fn list(&self) -> Result<World, Error> {
         self.memory().begin_pass();
+        let images_listed = Some((self.now)());
         let (engine, containers, networks, volumes, images) =
             futures::try_join!(self.engine_id(), self.containers(None), self.networks(None), self.volumes(None), self.images())?;
         let networks: BTreeMap<String, Network> = networks.into_iter().map(|network| (network.id.clone(), network)).collect();
@@ -34,6 +35,7 @@ impl DockerRuntime {
         let mut world = World {
             engine,
             listed: Some((self.now)()),
+            images_listed,
             volumes: volumes.into_iter().map(|volume| (volume.name.clone(), volume)).collect(),
             helper: self.helper_among(&images).await,
             networks,
@@ -55,6 +57,7 @@ impl DockerRuntime {
             format!("{}={}", naming::NAME, object.name),
         ];
         labels.extend(object.namespace.as_ref().map(|namespace| format!("{}={namespace}", naming::NAMESPACE)));
+        let images_listed = Some((self.now)());
         let (containers, networks, volumes, images) =
             futures::try_join!(self.containers(Some(labels.clone())), self.networks(None), self.volumes(Some(labels)), self.images())?;
         let networks: BTreeMap<String, Network> = networks.into_iter().map(|network| (network.id.clone(), network)).collect();
@@ -64,7 +67,7 @@ impl DockerRuntime {
         volumes.retain(|volume| volume.owner.as_ref().is_some_and(|owner| owner.object == *object));
         let networks: Vec<Network> = networks.into_values().collect();
         self.memory().note(&networks, &volumes);
-        Ok(Glimpse { containers, networks, volumes, helper: self.helper_among(&images).await, images: convert::images(images) })
+        Ok(Glimpse { containers, networks, volumes, helper: self.helper_among(&images).await, images: convert::images(images), images_listed })
     }
 
     /// The engine's id. The event stream asks for it at each connection; without a stream it is asked for here.

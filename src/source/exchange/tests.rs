@@ -71,19 +71,22 @@ fn what_would_be_harmed_is_refused() {
 
 #[test]
 fn an_edit_between_reading_and_exchanging_wins() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("a.yaml");
-    fs::write(&path, "old\n").unwrap();
-    let saved = AtomicBool::new(false);
-    let edit = |text: Option<&str>| Ok::<_, Infallible>(New::Text(format!("{}status\n", text.unwrap())));
-    let step = |step: Step| {
-        if step == Step::Synced && !saved.swap(true, Ordering::SeqCst) {
-            fs::write(directory.path().join("x"), "edited\n").unwrap();
-            fs::rename(directory.path().join("x"), &path).unwrap();
-        }
-    };
-    assert!(replace_stepwise(&path, edit, &step).unwrap().unwrap().settle().unwrap());
-    assert_eq!(fs::read_to_string(&path).unwrap(), "edited\nstatus\n");
+    // While the new content is made ready, and in the instant after the last look.
+    for at in [Step::Synced, Step::Checked] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.yaml");
+        fs::write(&path, "old\n").unwrap();
+        let saved = AtomicBool::new(false);
+        let edit = |text: Option<&str>| Ok::<_, Infallible>(New::Text(format!("{}status\n", text.unwrap())));
+        let step = |step: Step| {
+            if step == at && !saved.swap(true, Ordering::SeqCst) {
+                fs::write(directory.path().join("x"), "edited\n").unwrap();
+                fs::rename(directory.path().join("x"), &path).unwrap();
+            }
+        };
+        assert!(replace_stepwise(&path, edit, &step).unwrap().unwrap().settle().unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "edited\nstatus\n");
+    }
 }
 
 #[test]
@@ -106,13 +109,13 @@ fn an_edit_through_a_file_opened_before_is_put_back() {
 /// Runs itself as a child that dies at a given step, so that nothing is cleaned up.
 #[test]
 fn a_crash_leaves_the_old_or_the_new_content() {
-    const STEPS: [Step; 6] = [Step::Made, Step::HalfWritten, Step::Synced, Step::Exchanged, Step::Verified, Step::DirectorySynced];
+    const STEPS: [Step; 7] = [Step::Made, Step::HalfWritten, Step::Synced, Step::Checked, Step::Exchanged, Step::Verified, Step::DirectorySynced];
     if let Ok(at) = std::env::var("CRASH_AT") {
         let (index, path) = at.split_once(' ').unwrap();
         let path = Path::new(path);
         let fatal = STEPS[index.trim_start_matches('e').parse::<usize>().unwrap()];
         _ = replace_stepwise(path, set("the new content\n"), &|step| {
-            if index.starts_with('e') && step == Step::Synced {
+            if index.starts_with('e') && step == Step::Checked {
                 fs::write(path, "saved by a person\n").unwrap();
             }
             if step == fatal {
@@ -132,7 +135,7 @@ fn a_crash_leaves_the_old_or_the_new_content() {
         let path = directory.path().join("a.yaml");
         fs::write(&path, "the old content\n").unwrap();
         crash(index.to_string(), &path);
-        let expected = if index < 3 { "the old content\n" } else { "the new content\n" };
+        let expected = if index < 4 { "the old content\n" } else { "the new content\n" };
         assert_eq!(fs::read_to_string(&path).unwrap(), expected, "{step:?}");
         assert_eq!(leftovers(directory.path()).len(), 1, "{step:?}");
         sweep_all(directory.path());
@@ -142,7 +145,7 @@ fn a_crash_leaves_the_old_or_the_new_content() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.yaml");
     fs::write(&path, "the old content\n").unwrap();
-    crash("e3".into(), &path);
+    crash("e4".into(), &path);
     assert_eq!(fs::read_to_string(&path).unwrap(), "the new content\n");
     sweep_all(directory.path());
     assert_eq!(fs::read_to_string(&path).unwrap(), "saved by a person\n");

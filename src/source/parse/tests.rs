@@ -353,7 +353,7 @@ fn what_a_type_cannot_say_is_checked() {
         ),
         ("health: {test: [curl, x]}", "5:19: a health test begins with `CMD`, `CMD-SHELL` or `NONE`, not `curl`; write `[CMD, curl, x]`"),
         ("health: {test: [CMD]}", "5:12: a health test of `CMD` names a program; write `[CMD, program, argument]`"),
-        ("img: a", "5:3: unknown field `img`; did you mean `image`?"),
+        ("img: a", "5:3: unknown field `img` in `spec`; did you mean `image`?"),
         ("services: {db: {image: a, dependsOn: [bd]}}", "5:41: there is no service named `bd`; did you mean `db`?"),
         (
             "services: {a: {image: a, dependsOn: [b]}, b: {image: b, dependsOn: [a]}}",
