@@ -161,3 +161,54 @@ fn agrees(state: State, details: &Details) -> bool {
         State::Restarting | State::Removing => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::{ContainerInspectResponse, ContainerState, ContainerSummary, ContainerSummaryStateEnum};
+
+    use super::super::convert;
+    use super::*;
+
+    fn listed(state: ContainerSummaryStateEnum) -> Container {
+        let summary = ContainerSummary { id: Some("1".to_owned()), names: Some(vec!["/a".to_owned()]), state: Some(state), ..Default::default() };
+        convert::container(summary).unwrap()
+    }
+
+    fn inspected(pid: i64) -> Details {
+        convert::details(ContainerInspectResponse { state: Some(ContainerState { pid: Some(pid), ..Default::default() }), ..Default::default() })
+    }
+
+    /// Found by the harness: `limited-by-hand` with a lost event.
+    #[test]
+    fn what_was_read_three_passes_ago_is_read_again() {
+        let running = listed(ContainerSummaryStateEnum::RUNNING);
+        let mut memory = Memory { live: true, ..Memory::default() };
+        memory.begin_pass();
+        memory.learn(&running, 0, inspected(7));
+        let known = [1, 2, 3].map(|_| {
+            memory.begin_pass();
+            memory.details(&running).is_some()
+        });
+        assert_eq!(known, [true, true, false]);
+        memory.learn(&running, 0, inspected(7));
+        memory.begin_pass();
+        assert!(memory.details(&running).is_some());
+    }
+
+    /// Found by the harness: `change-image` with an inspect of before the start, after which no replacement was ever finished.
+    #[test]
+    fn an_inspect_that_contradicts_the_listing_does_not_hold() {
+        let mut memory = Memory { live: true, ..Memory::default() };
+        for (state, pid, holds) in [
+            (ContainerSummaryStateEnum::RUNNING, 7, true),
+            (ContainerSummaryStateEnum::RUNNING, 0, false),
+            (ContainerSummaryStateEnum::EXITED, 0, true),
+            (ContainerSummaryStateEnum::EXITED, 7, false),
+            (ContainerSummaryStateEnum::RESTARTING, 0, true),
+        ] {
+            let container = listed(state);
+            memory.learn(&container, 0, inspected(pid));
+            assert_eq!(memory.details(&container).is_some(), holds, "{state:?} {pid}");
+        }
+    }
+}

@@ -13,6 +13,8 @@ use super::events::Event;
 use super::fault::{Call, Delivery, EventTap, Interceptor, Verdict};
 use super::state::{Behaviour, Remote, Status};
 use super::{Options, SimulatedEngine, Version};
+use crate::observed::{ContainerId, TaskResult};
+use crate::runtime::docker::command;
 use crate::runtime::docker::connect::{Client, connect_over};
 use crate::runtime::docker::helper_image::HelperImage;
 use crate::runtime::docker::lock::{Holder, Lock};
@@ -258,4 +260,38 @@ async fn an_engine_that_goes_down_comes_back_with_what_its_policies_say() {
     let running: Vec<String> = engine.state().containers.values().filter(|container| container.is_running()).map(|container| container.name.clone()).collect();
     let running: std::collections::BTreeSet<String> = running.into_iter().collect();
     assert_eq!(running.into_iter().collect::<Vec<_>>(), ["always-false", "always-true", "unless-false"]);
+}
+
+/// Found by the harness: `change-hooks` with a lost reply, after which a hook that had run counted as failed.
+#[tokio::test(start_paused = true)]
+async fn a_command_runs_once_whatever_becomes_of_its_calls() {
+    for version in BOTH {
+        let engine = engine(version);
+        let client = client(&engine).await;
+        let id = ContainerId(running(&client, "aa", &["sleep", "1000000"]).await);
+        let run = async |script: &str| {
+            let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
+            command::run(&client, &id, argv, Duration::from_secs(600)).await
+        };
+        let unavailable = || Verdict::Error { status: 503, message: "starting".into() };
+        let (create, start, inspect) = ("POST /containers/{id}/exec", "POST /exec/{id}/start", "GET /exec/{id}/json");
+        let faults = [
+            (create, Verdict::Reset { applied: true }),
+            (create, unavailable()),
+            (start, Verdict::Reset { applied: true }),
+            (start, Verdict::Reset { applied: false }),
+            (start, Verdict::Silence { applied: true }),
+            (start, unavailable()),
+            (inspect, Verdict::Truncate),
+            (inspect, unavailable()),
+        ];
+        let count = faults.len();
+        for (number, (endpoint, verdict)) in faults.into_iter().enumerate() {
+            engine.intercept(Some(Arc::new(Once(Mutex::new(Some((endpoint, verdict)))))));
+            let ended = run(&format!("echo {number} >> /log; exit 3")).await.unwrap();
+            assert!(matches!(ended, TaskResult::Exit { code: 3, .. }), "{number}: {ended:?}");
+        }
+        let TaskResult::Exit { output, .. } = run("cat /log").await.unwrap() else { panic!("no exit") };
+        assert_eq!(output.lines().map(|line| line.parse::<usize>().unwrap()).collect::<Vec<_>>(), (0..count).collect::<Vec<_>>());
+    }
 }
