@@ -239,7 +239,7 @@ impl Controller {
             let state = store.sources.entry(source.to_owned()).or_default();
             state.invalid.remove(&origin);
             // What it shielded may be gone.
-            state.missing_decided = false;
+            (state.missing_decided, state.missing_settled) = (false, false);
             return;
         }
         self.shield(source, origin.clone(), shields);
@@ -294,11 +294,15 @@ impl Controller {
                 .map(|(key, item)| (key.clone(), item.origin.clone()))
                 .collect();
             if let Some(state) = store.sources.get_mut(source) {
-                state.missing_decided = true;
+                (state.missing_decided, state.missing_settled) = (true, false);
             }
             missing
         };
         self.gone(source, gone).await?;
+        // Only now is it known what is held, which a run with an end has to tell.
+        if let Some(state) = self.store().sources.get_mut(source) {
+            state.missing_settled = true;
+        }
         self.confirmed().await
     }
 

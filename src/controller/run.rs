@@ -328,7 +328,7 @@ impl Controller {
         let decided = {
             let store = self.store();
             !store.sources.is_empty()
-                && store.sources.values().all(|state| state.unhealthy.is_some() || (state.listed && state.missing_decided))
+                && store.sources.values().all(|state| state.unhealthy.is_some() || (state.listed && state.missing_settled))
                 && store.objects.values().all(|entry| entry.settled && !is_working(entry))
         };
         decided && self.queue.is_quiet()

@@ -94,6 +94,8 @@ pub struct SourceState {
     pub unhealthy: Option<String>,
     /// Whether what was missing from the first listing has been decided on.
     pub missing_decided: bool,
+    /// And what came of that is known.
+    pub missing_settled: bool,
 }
 
 impl Store {
