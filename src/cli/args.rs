@@ -319,7 +319,7 @@ pub enum EngineVersion {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example:
   dockmaster simulate --socket /tmp/simulated.sock &
-  DOCKER_HOST=unix:///tmp/simulated.sock docker run -d --name a busybox sleep 600
+  DOCKER_HOST=unix:///tmp/simulated.sock docker run -d --name box busybox sleep 600
   DOCKER_HOST=unix:///tmp/simulated.sock dockmaster run --specs ./my-specs
 
 It keeps everything in memory, and what runs in its containers is simulated: `sleep`, a small shell and a few programs behave as they are

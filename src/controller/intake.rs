@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::store::{Entry, is_believable};
+use super::store::{Entry, Missing, is_believable};
 use super::{Announcement, Controller};
 use crate::config::{deleted_setting, prune_setting};
 use crate::desired::naming;
@@ -239,7 +239,7 @@ impl Controller {
             let state = store.sources.entry(source.to_owned()).or_default();
             state.invalid.remove(&origin);
             // What it shielded may be gone.
-            (state.missing_decided, state.missing_settled) = (false, false);
+            state.missing = Missing::Open;
             return;
         }
         self.shield(source, origin.clone(), shields);
@@ -284,7 +284,7 @@ impl Controller {
         let gone: Vec<(ObjectRef, Origin)> = {
             let mut store = self.store();
             let shielded = |origin: &Origin| store.is_shielded(source, origin);
-            let Some(state) = store.sources.get(source).filter(|state| state.listed && !state.missing_decided) else { return Ok(()) };
+            let Some(state) = store.sources.get(source).filter(|state| state.listed && state.missing == Missing::Open) else { return Ok(()) };
             if state.unhealthy.is_some() {
                 return Ok(());
             }
@@ -294,14 +294,14 @@ impl Controller {
                 .map(|(key, item)| (key.clone(), item.origin.clone()))
                 .collect();
             if let Some(state) = store.sources.get_mut(source) {
-                (state.missing_decided, state.missing_settled) = (true, false);
+                state.missing = Missing::Deciding;
             }
             missing
         };
         self.gone(source, gone).await?;
         // Only now is it known what is held, which a run with an end has to tell.
         if let Some(state) = self.store().sources.get_mut(source) {
-            state.missing_settled = true;
+            state.missing = Missing::Decided;
         }
         self.confirmed().await
     }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Controller;
+use super::store::Missing;
 use crate::observed::{TaskKey, TaskState, World};
 use crate::resource::{ConditionType, Kind, ObjectRef};
 use crate::runtime::Change;
@@ -328,7 +329,7 @@ impl Controller {
         let decided = {
             let store = self.store();
             !store.sources.is_empty()
-                && store.sources.values().all(|state| state.unhealthy.is_some() || (state.listed && state.missing_settled))
+                && store.sources.values().all(|state| state.unhealthy.is_some() || (state.listed && state.missing == Missing::Decided))
                 && store.objects.values().all(|entry| entry.settled && !is_working(entry))
         };
         decided && self.queue.is_quiet()

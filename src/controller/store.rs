@@ -92,10 +92,20 @@ pub struct SourceState {
     pub invalid: BTreeMap<Origin, Vec<ObjectRef>>,
     /// Why it cannot be trusted.
     pub unhealthy: Option<String>,
-    /// Whether what was missing from the first listing has been decided on.
-    pub missing_decided: bool,
-    /// And what came of that is known.
-    pub missing_settled: bool,
+    /// How far it is decided what was missing from the first listing.
+    pub missing: Missing,
+}
+
+/// What was in the ledger and is not in a first listing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Missing {
+    /// Nobody asked yet.
+    #[default]
+    Open,
+    /// It is being deleted or held.
+    Deciding,
+    /// Each is deleted or held.
+    Decided,
 }
 
 impl Store {

@@ -128,3 +128,27 @@ fn volumes_that_only_the_image_declares_are_told_once_for_each_container() {
     m.settle(&changed);
     assert_eq!(told(&m), 3);
 }
+
+#[test]
+fn a_process_that_the_engine_restarts_is_believed_after_a_while() {
+    let (mut m, want) = (model(), intent(web("web:1"), 1));
+    m.settle(&want);
+    let now = m.now;
+    let restarted = |restarts: u64| {
+        move |c: &mut crate::observed::Container| {
+            let details = c.details.as_mut().unwrap();
+            (details.restarts, details.started) = (restarts, Some(now));
+        }
+    };
+    m.meddle("dm-ws-alice.shop", restarted(1));
+    let plan = m.plan(&want);
+    assert_eq!((plan.verdict.reason, plan.recheck), (Reason::Starting, Some(now + SignedDuration::from_secs(10))));
+    m.meddle("dm-ws-alice.shop", restarted(3));
+    let plan = m.plan(&want);
+    assert_eq!(plan.verdict.reason, Reason::CrashLoop);
+    assert!(plan.verdict.message.contains("`dockmaster logs workspace/shop -n alice --previous`"), "{}", plan.verdict.message);
+    m.settle_waiting(&want);
+    assert_eq!(m.log.iter().filter(|line| *line == "record crash-loop").count(), 1, "each restart is told once");
+    m.now += SignedDuration::from_secs(10);
+    assert_eq!(m.plan(&want).verdict.reason, Reason::Running);
+}

@@ -17,7 +17,7 @@ pub fn after_start(b: &mut Builder<'_>, container: &Container) -> bool {
     // The second depends on what the first prepared.
     let done = created && run(b, container, HookPoint::PostStart, started);
     for point in [HookPoint::PostCreate, HookPoint::PostStart] {
-        if let Some(failed) = b.input.facts.hooks_failed.get(point.as_str()).filter(|_| b.desired.hooks.contains_key(&point)) {
+        if let Some(failed) = b.input.facts.failed_hooks.get(point.as_str()).filter(|_| b.desired.hooks.contains_key(&point)) {
             let message = format!("hooks.{} {}; change it, or try again with `dockmaster restart {}`", point.as_str(), failed.message, b.input.object);
             b.report(ConditionType::HookFailed, message);
         }
@@ -29,7 +29,7 @@ fn run(b: &mut Builder<'_>, container: &Container, point: HookPoint, start: Stri
     let Some(argv) = b.desired.hooks.get(&point).cloned() else { return true };
     let hook = point.as_str().to_owned();
     let done = (container.id.0.clone(), hook.clone(), start.clone());
-    let failed = b.input.facts.hooks_failed.get(&hook);
+    let failed = b.input.facts.failed_hooks.get(&hook);
     if b.input.facts.hooks_done.contains(&done) && failed.is_none_or(|failed| failed.argv == argv) {
         return true;
     }

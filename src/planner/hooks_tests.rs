@@ -62,7 +62,7 @@ fn a_failing_hook_before_a_stop_is_told_and_delays_nothing() {
     end(&mut m, 3);
     m.settle(&stop);
     assert_eq!((m.states(), m.facts.stopped.as_ref().map(|stop| stop.why)), (vec!["dm-ws-alice.shop exited".to_owned()], Some(StopReason::Declared)));
-    assert_eq!(m.facts.hooks_failed["preStop"].message, "ended with exit code 3; it was stopped all the same");
+    assert_eq!(m.facts.failed_hooks["preStop"].message, "ended with exit code 3; it was stopped all the same");
     let again = m.settle(&intent(spec, 3));
     assert_eq!(again.verdict.ready, Truth::True, "that is over when it runs again");
 }

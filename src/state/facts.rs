@@ -33,7 +33,7 @@ pub struct Facts {
     /// What was begun last of each hook; lost: what the spec says.
     pub hooks_begun: BTreeMap<String, Vec<String>>,
     /// Hooks that failed, and were not changed since; lost: none.
-    pub hooks_failed: BTreeMap<String, FailedHook>,
+    pub failed_hooks: BTreeMap<String, FailedHook>,
     /// The last sample; lost: taken anew.
     pub sample: Option<Sample>,
     /// When the idle check last failed to answer, first of the row.
@@ -407,13 +407,13 @@ impl Facts {
                 self.hooks_begun.insert(hook, argv);
             }
             Fact::HookDone { container, hook, start } => {
-                self.hooks_failed.remove(&hook);
+                self.failed_hooks.remove(&hook);
                 // Of each hook only the latest occasion is asked for again.
                 self.hooks_done.retain(|(done, of, _)| *done == container && *of != hook);
                 self.hooks_done.insert((container, hook, start));
             }
             Fact::HookFailed { hook, failed } => {
-                self.hooks_failed.insert(hook, failed);
+                self.failed_hooks.insert(hook, failed);
             }
             Fact::Sampled(sample) => self.sample = Some(sample),
             Fact::IdleCheckFailing(since) => self.idle_check_failing = since.and(self.idle_check_failing.or(since)),

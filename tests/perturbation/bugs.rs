@@ -172,27 +172,24 @@ impl BuggyRuntime {
     fn altered(&self, operation: &Operation) -> Operation {
         let mut operation = operation.clone();
         match &mut operation {
-            Operation::Create { spec, name, .. } => {
-                match self.bug {
-                    Bug::ForgetUid => drop(spec.labels.remove(naming::UID)),
-                    Bug::ForgetInstallation => drop(spec.labels.remove(naming::INSTALLATION)),
-                    Bug::ForgetGeneration => drop(spec.labels.remove(naming::GENERATION)),
-                    Bug::ForgetLeases => drop(spec.labels.remove(naming::PORTS)),
-                    Bug::WrongHash => drop(spec.labels.insert(naming::SPEC_HASH.to_owned(), "v1:00".to_owned())),
-                    Bug::DefaultBridge => spec.networks.clear(),
-                    Bug::OneNetwork => spec.networks.iter_mut().for_each(|network| network.network = one(&network.network)),
-                    Bug::PublishEverywhere => spec.ports.iter_mut().for_each(|port| port.ip = "0.0.0.0".to_owned()),
-                    Bug::SamePort => spec.ports.iter_mut().for_each(|port| port.host = 10_000),
-                    Bug::ForgetAliases => spec.networks.iter_mut().for_each(|network| network.aliases.clear()),
-                    Bug::OneAlias => spec.networks.iter_mut().for_each(|network| network.aliases = vec!["db".to_owned()]),
-                    Bug::ForgetMounts => spec.mounts.clear(),
-                    Bug::ForgetEnvironment => spec.env.clear(),
-                    Bug::ForgetMemory => spec.limits.memory = None,
-                    Bug::ForgetUserLabels => spec.labels.retain(|label, _| label.starts_with(naming::LABEL_PREFIX)),
-                    _ => {}
-                }
-                let _ = name;
-            }
+            Operation::Create { spec, .. } => match self.bug {
+                Bug::ForgetUid => drop(spec.labels.remove(naming::UID)),
+                Bug::ForgetInstallation => drop(spec.labels.remove(naming::INSTALLATION)),
+                Bug::ForgetGeneration => drop(spec.labels.remove(naming::GENERATION)),
+                Bug::ForgetLeases => drop(spec.labels.remove(naming::PORTS)),
+                Bug::WrongHash => drop(spec.labels.insert(naming::SPEC_HASH.to_owned(), "v1:00".to_owned())),
+                Bug::DefaultBridge => spec.networks.clear(),
+                Bug::OneNetwork => spec.networks.iter_mut().for_each(|network| network.network = one(&network.network)),
+                Bug::PublishEverywhere => spec.ports.iter_mut().for_each(|port| port.ip = "0.0.0.0".to_owned()),
+                Bug::SamePort => spec.ports.iter_mut().for_each(|port| port.host = 10_000),
+                Bug::ForgetAliases => spec.networks.iter_mut().for_each(|network| network.aliases.clear()),
+                Bug::OneAlias => spec.networks.iter_mut().for_each(|network| network.aliases = vec!["db".to_owned()]),
+                Bug::ForgetMounts => spec.mounts.clear(),
+                Bug::ForgetEnvironment => spec.env.clear(),
+                Bug::ForgetMemory => spec.limits.memory = None,
+                Bug::ForgetUserLabels => spec.labels.retain(|label, _| label.starts_with(naming::LABEL_PREFIX)),
+                _ => {}
+            },
             Operation::EnsureNetwork { name, .. } if self.bug == Bug::OneNetwork => *name = one(name),
             _ => {}
         }

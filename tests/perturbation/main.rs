@@ -134,7 +134,7 @@ fn main() -> ExitCode {
         return bank(&all, &references, options.seed);
     }
     let (done, failures, unsteady) = disturb(&options, &all, &references, begun);
-    report(&all, &failures);
+    report(&failures);
     let calls: u64 = references.iter().map(|[_, new]| new.calls).sum();
     println!(
         "{done} disturbed runs over {} scenarios with {calls} calls, seed {}, {:.0} s: {} wrong, {unsteady} not the same twice",
@@ -280,13 +280,12 @@ fn words(faults: &[Fault]) -> String {
 }
 
 /// The failures by what is wrong, a few of each.
-fn report(all: &[Scenario], failures: &[Failure]) {
+fn report(failures: &[Failure]) {
     let mut groups: BTreeMap<String, Vec<&Failure>> = BTreeMap::new();
     for failure in failures {
         let what: String = failure.why[0].chars().filter(|c| !c.is_ascii_digit()).take(100).collect();
         groups.entry(what).or_default().push(failure);
     }
-    let _ = all;
     for group in groups.values() {
         println!("\n{} runs: {}", group.len(), group[0].why[0]);
         for failure in group.iter().take(3) {

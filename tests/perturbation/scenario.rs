@@ -99,11 +99,13 @@ pub struct Scenario {
     pub must: Vec<&'static str>,
     /// Lines that the end must not have.
     pub must_not: Vec<&'static str>,
+    /// Whether it may go on trying for ever when the clock was set back on the way.
+    pub restless_when_set_back: bool,
 }
 
 impl Scenario {
     pub fn new(name: &'static str, steps: Vec<Step>) -> Self {
-        Self { name, steps, may_differ: Vec::new(), must: Vec::new(), must_not: Vec::new() }
+        Self { name, steps, may_differ: Vec::new(), must: Vec::new(), must_not: Vec::new(), restless_when_set_back: false }
     }
 
     pub fn must(mut self, lines: &[&'static str]) -> Self {
@@ -113,6 +115,11 @@ impl Scenario {
 
     pub fn must_not(mut self, lines: &[&'static str]) -> Self {
         self.must_not.extend(lines);
+        self
+    }
+
+    pub fn restless_when_set_back(mut self) -> Self {
+        self.restless_when_set_back = true;
         self
     }
 

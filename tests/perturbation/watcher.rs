@@ -317,10 +317,9 @@ impl Watcher {
             }
             ("DELETE", ["volumes", name]) => self.check_volume_removal(seen, name, view),
             ("POST", ["volumes" | "networks", "create"]) => {}
-            ("POST", ["networks", id, "connect" | "disconnect"]) => {
+            ("POST", ["networks", _, "connect" | "disconnect"]) => {
                 let body: serde_json::Value = serde_json::from_slice(call.body).unwrap_or_default();
                 self.check_target(seen, call, body["Container"].as_str().unwrap_or_default(), view);
-                let _ = id;
             }
             ("DELETE", ["networks", id]) => {
                 let network = view.networks.iter().find(|network| network.id == *id);

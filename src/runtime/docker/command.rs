@@ -70,12 +70,17 @@ async fn outcome(client: &Client, command: &str) -> Result<Option<i64>, String> 
             Ok(inspect) if inspect.running == Some(true) => {}
             Ok(inspect) => return Ok(inspect.exit_code),
             Err(error @ Error::Rejected { .. }) => return Err(error.to_string()),
-            // With the container, or at a restart of the engine, it is forgotten.
-            Err(Error::Transient(message)) if message.to_ascii_lowercase().contains("no such exec") => return Err(message),
-            Err(Error::Transient(_) | Error::Unknown(_)) => {}
+            Err(error) if is_over(&error) => return Err(error.to_string()),
+            Err(_) => {}
         }
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// Whether the container does not run any more, or is gone, and its commands with it.
+fn is_over(error: &Error) -> bool {
+    let text = error.to_string().to_ascii_lowercase();
+    ["is not running", "no such container", "no such exec"].into_iter().any(|words| text.contains(words))
 }
 
 /// Counts what was tried in vain.
@@ -86,7 +91,7 @@ impl Attempts {
     /// Waits for the next one; an error where there is none.
     async fn another(&mut self, error: Error) -> Result<(), String> {
         self.0 += 1;
-        if self.0 >= ATTEMPTS || error.to_string().to_ascii_lowercase().contains("is not running") {
+        if self.0 >= ATTEMPTS || is_over(&error) {
             return Err(error.to_string());
         }
         tokio::time::sleep(AGAIN).await;

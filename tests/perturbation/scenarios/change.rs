@@ -177,6 +177,8 @@ pub fn all() -> Vec<Scenario> {
                 remove(&["alice/a.yaml"]),
             ],
         )
+        // The second of the two then counts as the older: each waits for the port of the other, and says so.
+        .restless_when_set_back()
         .must(&["container dm-ws-alice.b running"]),
         Scenario::new("image-pulled", vec![write(SHOP, workspace("shop", "env: []").replace("app:1", "registry.test/app:1"))])
             .must(&["container dm-ws-alice.shop running"]),

@@ -5,8 +5,7 @@ use super::super::scenario::{Scenario, Step, Verb, edit, pass, preview, remove, 
 const SHOP: &str = "alice/shop.yaml";
 const DATA: &str = "mounts: [{volume: data, path: /data}]";
 
-fn three(name: &'static str, more: usize) -> Vec<Step> {
-    let _ = name;
+fn three(more: usize) -> Vec<Step> {
     let mut steps = vec![
         write("alice/a.yaml", workspace("a", DATA)),
         Step::AtOnce,
@@ -31,21 +30,21 @@ pub fn all() -> Vec<Scenario> {
         Scenario::new("delete-rich", vec![write(SHOP, workspace("shop", rich)), remove(&[SHOP])])
             .must(&["volume dm-vol-alice.shop.data seeded", "volume dm-svc-alice.shop.db seeded"])
             .must_not(&["container dm-ws-alice.shop", "network dm-ws-alice.shop", "network dm-ns-alice"]),
-        Scenario::new("delete-three-of-three-is-held", [three("", 0), vec![remove(&["alice/a.yaml", "alice/b.yaml", "alice/c.yaml"])]].concat()).must(&[
+        Scenario::new("delete-three-of-three-is-held", [three(0), vec![remove(&["alice/a.yaml", "alice/b.yaml", "alice/c.yaml"])]].concat()).must(&[
             "container dm-ws-alice.a running",
             "container dm-ws-alice.b running",
             "container dm-ws-alice.c running",
         ]),
-        Scenario::new("delete-three-of-four", [three("", 1), vec![remove(&["alice/a.yaml", "alice/b.yaml", "alice/c.yaml"])]].concat())
+        Scenario::new("delete-three-of-four", [three(1), vec![remove(&["alice/a.yaml", "alice/b.yaml", "alice/c.yaml"])]].concat())
             .must(&["container dm-ws-alice.d running", "volume dm-vol-alice.a.data seeded"])
             .must_not(&["container dm-ws-alice.a", "container dm-ws-alice.b", "container dm-ws-alice.c"]),
-        Scenario::new("held-then-confirmed", [three("", 0), vec![remove(&["alice/a.yaml", "alice/b.yaml", "alice/c.yaml"]), Step::Verb(Verb::Prune)]].concat())
+        Scenario::new("held-then-confirmed", [three(0), vec![remove(&["alice/a.yaml", "alice/b.yaml", "alice/c.yaml"]), Step::Verb(Verb::Prune)]].concat())
             .must(&["volume dm-vol-alice.a.data seeded"])
             .must_not(&["container dm-ws-alice.a", "container dm-ws-alice.b", "container dm-ws-alice.c"]),
         Scenario::new(
             "held-then-back",
             [
-                three("", 0),
+                three(0),
                 vec![
                     Step::Checkout(vec![("alice/x.yaml", workspace("x", ""))]),
                     Step::Checkout(vec![
