@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
 
 use crate::operator::Operator;
+use crate::support::limit::{Finish, Limit, finished};
 
 const SHOP: &str = "# the shop
 apiVersion: dockmaster/v1
@@ -31,7 +32,7 @@ fn given(output: Output) -> (i32, String, String) {
 }
 
 fn run(operator: &Operator, arguments: &[&str]) -> (i32, String, String) {
-    given(command(operator, arguments).output().unwrap())
+    given(command(operator, arguments).finish())
 }
 
 #[tokio::test]
@@ -55,6 +56,7 @@ async fn a_reader_that_goes_away_is_no_error() {
     let mut child = command(&operator, &["completion", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let mut err = String::new();
+    let _limit = Limit::of(&child);
     child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
     assert_eq!((child.wait().unwrap().code(), err.as_str()), (Some(0), ""));
 }
@@ -76,11 +78,12 @@ async fn logs_and_exec_reach_into_containers() {
     let mut cat = command(&operator, &["exec", "-i", "-n", "alice", "-c", "db", "shop", "--", "cat"]);
     let mut child = cat.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"to and fro").unwrap();
-    assert_eq!(given(child.wait_with_output().unwrap()), (0, "to and fro".into(), String::new()));
+    assert_eq!(given(finished(child)), (0, "to and fro".into(), String::new()));
     let (code, _, err) = run(&operator, &["exec", "-it", "shop", "-n", "alice", "--", "sh"]);
     assert!(code == 1 && err.contains("needs a terminal"), "{err}");
 
     let mut follow = command(&operator, &["logs", "-f", "shop", "-n", "alice"]).stdout(Stdio::piped()).spawn().unwrap();
+    let _limit = Limit::of(&follow);
     let mut said = [0; 5];
     follow.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
     rustix::process::kill_process(rustix::process::Pid::from_child(&follow), rustix::process::Signal::INT).unwrap();

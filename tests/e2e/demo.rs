@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use crate::operator::{Operator, condition, reason};
+use crate::support::limit::{Finish, ended};
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -34,7 +35,7 @@ fn fenced(text: &str, language: &str) -> Vec<String> {
 
 /// Runs a line to its end; it must succeed. `plan` may also say that there are changes.
 fn type_in(operator: &Operator, line: &str) -> String {
-    let output = operator.shell(line).output().unwrap();
+    let output = operator.shell(line).finish();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let code = output.status.code();
     assert!(code == Some(0) || (code == Some(2) && line.starts_with("dockmaster plan")), "{line}: {code:?}\n{said}\n{}", operator.log());
@@ -293,7 +294,7 @@ impl Quickstart {
     /// Ctrl-C; the exit code.
     fn interrupt(&mut self) -> Option<i32> {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::INT).unwrap();
-        self.child.wait().unwrap().code()
+        ended(&mut self.child).code()
     }
 }
 
@@ -346,7 +347,7 @@ async fn quickstart_says_what_is_not_up_and_what_is_wrong_with_its_arguments() {
     assert!(said.contains("(alice/first)"), "{said}");
     assert_eq!(quickstart.interrupt(), Some(0));
     let wrong = |line: &str, words: &str| {
-        let output = operator.shell(line).output().unwrap();
+        let output = operator.shell(line).finish();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.code() == Some(1) && said.contains(words), "{line}: {said}");
     };
@@ -369,7 +370,7 @@ async fn every_command_of_the_readme_works() {
             quickstart = Some(started);
         } else {
             // The state directory is found from where the reader stands.
-            let output = operator.shell(&format!("unset DOCKMASTER_STATE_DIR; {line}")).output().unwrap();
+            let output = operator.shell(&format!("unset DOCKMASTER_STATE_DIR; {line}")).finish();
             let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
             let fine = output.status.success() || (output.status.code() == Some(2) && line.starts_with("dockmaster plan"));
             assert!(fine, "{line}: {:?}\n{said}\n{}", output.status.code(), quickstart.as_ref().map(Quickstart::said).unwrap_or_default());

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::operator::{Operator, condition};
 use crate::recorder::Recorder;
 use crate::support::docker_host;
+use crate::support::limit::Finish;
 
 const SPECS: &str = "apiVersion: dockmaster/v1
 kind: Workspace
@@ -62,7 +63,7 @@ async fn the_endpoints_that_are_called_are_those_listed() {
     operator.start();
     operator.until_ready("alice", "shop");
     operator.until("alice", "absent", "the pull that fails", |status| condition(status, "ImagePullFailed") == Some("True"));
-    let inside = operator.command(&["exec", "shop", "-n", "alice"]).args(["--", "echo", "inside"]).output().unwrap();
+    let inside = operator.command(&["exec", "shop", "-n", "alice"]).args(["--", "echo", "inside"]).finish();
     assert_eq!(inside.stdout, b"inside\n");
     assert!(operator.ok(&["logs", "shop", "-n", "alice"]).contains("hello"));
     let as_declared = |generation: u64| {

@@ -8,6 +8,7 @@ use dockmaster::runtime::docker::connect::connect;
 use crate::change::quiet;
 use crate::operator::{Operator, condition, reason};
 use crate::support;
+use crate::support::limit::Finish;
 
 /// An engine of a test's own.
 struct Engine {
@@ -25,7 +26,7 @@ impl Engine {
 
     fn script(&self, verb: &[&str]) -> String {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engine");
-        let output = Command::new(script).arg(verb[0]).arg(self.directory.path().join("engine")).args(&verb[1..]).output().unwrap();
+        let output = Command::new(script).arg(verb[0]).arg(self.directory.path().join("engine")).args(&verb[1..]).finish();
         assert!(output.status.success(), "tests/engine {verb:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
@@ -47,7 +48,7 @@ impl Engine {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engine");
         let mut command = Command::new(script);
         command.arg("exec").arg(self.directory.path().join("engine")).args(["curl", "-fsS", "-m", "5", url]);
-        command.output().unwrap().status.success()
+        command.finish().status.success()
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::operator::{Operator, condition, sleeper};
+use crate::support::limit::Finish;
 
 fn held(status: &Value) -> bool {
     condition(status, "PruneBlocked") == Some("True")
@@ -31,7 +32,7 @@ fn ids(operator: &Operator) -> Vec<String> {
 fn git(operator: &Operator, arguments: &[&str]) {
     let mut git = Command::new("git");
     git.current_dir(operator.specs()).args(["-c", "user.name=t", "-c", "user.email=t@t.invalid", "-c", "init.defaultBranch=main"]).args(arguments);
-    let output = git.output().expect("git");
+    let output = git.finish();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 

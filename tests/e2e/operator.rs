@@ -9,10 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::support::limit::{Finish, PATIENCE, ended};
 use crate::support::{Sandbox, docker_host};
-
-/// How long a state may take to come about, also on a host that is busy with something else.
-pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A directory of specs, an installation, and the operator that may run on them.
 pub struct Operator {
@@ -133,7 +131,7 @@ impl Operator {
 
     /// Runs a verb to its end.
     pub fn verb(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
+        self.command(arguments).finish()
     }
 
     /// Runs a verb that must succeed; gives what it printed.
@@ -208,14 +206,14 @@ impl Operator {
 
     /// Runs it once; the exit code.
     pub fn once(&self) -> i32 {
-        self.run_command(&["--once", "--timeout", "60s"]).status().unwrap().code().unwrap()
+        self.run_command(&["--once", "--timeout", "60s"]).spawn().map(|mut child| ended(&mut child)).unwrap().code().unwrap()
     }
 
     /// Asks it to end, and waits; the exit code.
     pub fn stop(&mut self) -> i32 {
         let mut child = self.child.take().unwrap();
         rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM).unwrap();
-        let code = child.wait().unwrap().code();
+        let code = ended(&mut child).code();
         code.unwrap_or_else(|| panic!("killed\n{}", self.log()))
     }
 
@@ -301,7 +299,7 @@ impl Operator {
 
     /// The `docker` command line on the same engine; what it printed, whatever it thought of it.
     pub fn docker(&self, arguments: &[&str]) -> String {
-        let output = Command::new("docker").arg("-H").arg(&self.host).args(arguments).output().expect("the docker command line");
+        let output = Command::new("docker").arg("-H").arg(&self.host).args(arguments).finish();
         String::from_utf8_lossy(&output.stdout).trim().to_owned() + String::from_utf8_lossy(&output.stderr).trim()
     }
 
@@ -384,7 +382,7 @@ impl Operator {
 
     /// A GET of a URL; the body, `None` when nobody answers.
     pub fn http(&self, url: &str) -> Option<String> {
-        let output = Command::new("curl").args(["-fsS", "-m", "5", url]).output().expect("curl");
+        let output = Command::new("curl").args(["-fsS", "-m", "5", url]).finish();
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::converge::sleeper;
 use crate::operator::Operator;
 use crate::support::docker_host;
+use crate::support::limit::Finish;
 
 /// `plan` on its own arguments: the exit code, and what it printed to both streams.
 fn plan(operator: &Operator, arguments: &[&str]) -> (i32, String, String) {
@@ -208,7 +209,7 @@ async fn what_comes_by_then_is_told_to_programs_too() {
 fn without_specs_there_is_nothing_to_plan() {
     let home = tempfile::tempdir().unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_dockmaster"));
-    let output = command.arg("plan").current_dir(home.path()).env_remove("DOCKMASTER_STATE_DIR").output().unwrap();
+    let output = command.arg("plan").current_dir(home.path()).env_remove("DOCKMASTER_STATE_DIR").finish();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("no directory `specs` here") && said.contains("dockmaster plan DIR"), "{said}");

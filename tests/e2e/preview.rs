@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::operator::{Operator, condition, message, reason};
+use crate::support::limit::Limit;
 
 /// A workspace with files of several sorts, and a service with a volume of its own.
 const SHOP: &str = "apiVersion: dockmaster/v1
@@ -215,11 +216,15 @@ async fn a_source_that_a_killed_operator_left_paused_is_thawed() {
     operator.until_ready("alice", "shop");
     let source = operator.container("alice", "shop", None);
     operator.wait("the files", || operator.docker(&["exec", &source, "ls", "/data/filled"]).starts_with("/data").then_some(()));
+    // What happens before it listens is told too.
+    let since = jiff::Timestamp::now().as_second().to_string();
     let mut events = Command::new("docker")
         .args([
             "-H",
             &crate::support::docker_host(),
             "events",
+            "--since",
+            &since,
             "--format",
             "{{.Action}}",
             "--filter",
@@ -231,6 +236,7 @@ async fn a_source_that_a_killed_operator_left_paused_is_thawed() {
         .spawn()
         .unwrap();
     operator.write("alice/demo.yaml", &preview("demo", "  workspace: shop\n  ttl: 1h\n"));
+    let _limit = Limit::of(&events);
     let mut line = String::new();
     BufReader::new(events.stdout.take().unwrap()).read_line(&mut line).unwrap();
     operator.kill();

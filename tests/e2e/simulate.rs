@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::support::limit::{Finish, PATIENCE};
 
 /// `dockmaster simulate`, which ends with the test.
 struct Simulated {
@@ -33,17 +33,7 @@ impl Simulated {
 
     fn docker(&self, arguments: &[&str]) -> Output {
         let host = format!("unix://{}", self.socket.display());
-        let mut child =
-            Command::new("docker").arg("-H").arg(host).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let begun = Instant::now();
-        while child.try_wait().unwrap().is_none() {
-            if begun.elapsed() > PATIENCE {
-                child.kill().unwrap();
-                panic!("docker {arguments:?} did not end");
-            }
-            std::thread::yield_now();
-        }
-        child.wait_with_output().unwrap()
+        Command::new("docker").arg("-H").arg(host).args(arguments).stdin(Stdio::null()).finish()
     }
 
     /// What it prints; it must succeed.
@@ -92,7 +82,7 @@ fn simulated(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dockmaster"));
     command.current_dir(folder).args(["run", "--once", "--timeout", "60s", "--specs"]).args(arguments);
     // Neither an engine nor a state directory of this machine may be used.
-    command.env("DOCKER_HOST", "unix:///nonexistent/docker.sock").env_remove("DOCKMASTER_STATE_DIR").output().unwrap()
+    command.env("DOCKER_HOST", "unix:///nonexistent/docker.sock").env_remove("DOCKMASTER_STATE_DIR").finish()
 }
 
 #[test]

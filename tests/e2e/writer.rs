@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::change::quiet;
 use crate::operator::Operator;
+use crate::support::limit::Finish;
 
 /// A second operator of the same installation, with files and a state directory of its own.
 struct Second {
@@ -89,7 +90,7 @@ async fn a_run_to_the_end_waits_no_longer_than_it_was_told() {
     operator.wait("it to run", || operator.log().contains("the operator runs").then_some(()));
     let mut command = Command::new(env!("CARGO_BIN_EXE_dockmaster"));
     command.args(["run", "--once", "--timeout", "1s", "--docker-host", operator.host(), "--installation", operator.installation(), "--state-dir"]);
-    let output = command.arg(operator.home().join("state2")).arg("--specs").arg(operator.specs()).output().unwrap();
+    let output = command.arg(operator.home().join("state2")).arg("--specs").arg(operator.specs()).finish();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("another operator still has this engine"), "{said}");
@@ -103,7 +104,7 @@ async fn a_state_directory_is_of_one_installation() {
     let run = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dockmaster"));
         command.args(["run", "--once", "--docker-host", operator.host(), "--state-dir"]).arg(operator.state());
-        command.args(arguments).arg("--specs").arg(operator.specs()).output().unwrap()
+        command.args(arguments).arg("--specs").arg(operator.specs()).finish()
     };
     let output = run(&["--installation", "another"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each suite uses a part")]
 #![allow(clippy::unwrap_used, reason = "in a test a surprise is to be loud")]
 
+pub mod limit;
 pub mod simulated;
 
 use std::future::Future;

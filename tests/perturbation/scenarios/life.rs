@@ -97,7 +97,7 @@ pub fn all() -> Vec<Scenario> {
         Scenario::new("idle-stop-and-start", vec![write(SHOP, workspace("shop", idle)), pass(2400), Step::Verb(Verb::Start("shop"))])
             .must(&["container dm-ws-alice.shop running"]),
         Scenario::new("idle-stop", vec![write(SHOP, workspace("shop", idle)), pass(2400)]).must(&["workspace/alice/shop phase Stopped"]),
-        Scenario::new("idle-touched", vec![write(SHOP, workspace("shop", idle)), pass(1500), Step::Verb(Verb::Touch("shop")), pass(900)])
+        Scenario::new("idle-touched", vec![write(SHOP, workspace("shop", idle)), pass(1500), Step::Verb(Verb::Touch("shop")), pass(600)])
             .must(&["container dm-ws-alice.shop running"]),
         Scenario::new("idle-extended", vec![write(SHOP, workspace("shop", idle)), pass(600), Step::Verb(Verb::Extend("shop", 7200)), pass(2400)])
             .must(&["container dm-ws-alice.shop running"]),
