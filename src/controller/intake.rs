@@ -44,6 +44,12 @@ impl Controller {
             };
             self.store().objects.insert(record.object, entry);
         }
+        let ids = |status: &Status| {
+            let services: Vec<String> = status.services.iter().filter_map(|service| service.id.clone()).collect();
+            services.into_iter().chain(status.container.as_ref().map(|container| container.id.clone())).collect::<Vec<_>>()
+        };
+        let known = self.store().objects.values().filter_map(|entry| entry.status.as_ref()).flat_map(ids).collect();
+        self.parts.runtime.recall(known);
         Ok(())
     }
 

@@ -444,6 +444,9 @@ fn failed(mut plan: Plan, message: &str) -> Plan {
 fn explained(error: &Error) -> String {
     match error {
         Error::Rejected { reason: Refusal::PortTaken, message } => format!("{message}; free the port, or choose another in the spec"),
+        Error::Rejected { reason: Refusal::NetworkFull, message } => {
+            format!("{message}; a namespace's network has 61 addresses, a private one of services 13: declare some of them in another namespace")
+        }
         Error::Rejected { reason: Refusal::DiskFull, message } => format!("{message}; free space on the engine's disk"),
         Error::Rejected { .. } | Error::Transient(_) | Error::Unknown(_) => error.to_string(),
     }

@@ -193,17 +193,28 @@ pub fn expired_marker_labels(installation: &str, object: &ObjectRef, uid: &Uid, 
 
 /// Whose a container is: its labels agree with each other and with its name. `None`: not ours, whatever it says.
 pub fn identity_from_labels(installation: &str, docker_name: &str, labels: &BTreeMap<String, String>) -> Option<Identity> {
+    let (base, slot) = split_slot(docker_name);
+    let identity = coherent(installation, slot, labels)?;
+    (container_name(installation, &identity.object, identity.service.as_deref()) == base).then_some(identity)
+}
+
+/// Whose a container is that is known to be ours and has another name by now.
+pub fn identity_of_renamed(installation: &str, labels: &BTreeMap<String, String>) -> Option<Identity> {
+    coherent(installation, Slot::Current, labels)
+}
+
+/// What the labels say, when they agree with each other.
+fn coherent(installation: &str, slot: Slot, labels: &BTreeMap<String, String>) -> Option<Identity> {
     let object = owner(installation, labels)?;
     let uid = uid(labels)?;
     let role = [Role::Main, Role::Service, Role::Helper].into_iter().find(|role| labels.get(ROLE).is_some_and(|text| text == role.as_str()))?;
     let service = labels.get(SERVICE).cloned();
-    let (base, slot) = split_slot(docker_name);
     let coherent = match role {
         Role::Main => service.is_none() && matches!(slot, Slot::Current | Slot::Next),
         Role::Service => service.as_deref().is_some_and(is_dns_label) && matches!(slot, Slot::Current | Slot::Next),
         Role::Helper => service.is_none() && matches!(slot, Slot::Copy | Slot::Delta),
     };
-    if !coherent || object.kind == Kind::Namespace || container_name(installation, &object, service.as_deref()) != base {
+    if !coherent || object.kind == Kind::Namespace {
         return None;
     }
     Some(Identity {

@@ -5,6 +5,8 @@ pub mod docker;
 pub mod simulated;
 pub mod tasks;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
@@ -69,6 +71,8 @@ pub enum Refusal {
     PortTaken,
     /// The subnet overlaps another.
     SubnetTaken,
+    /// The network has no free address.
+    NetworkFull,
     /// The image is not there.
     NoImage,
     /// The network is not there.
@@ -85,6 +89,8 @@ pub enum Refusal {
 ///
 /// `execute` is idempotent: done already is `Ok`. It looks before it acts on something that exists: id and uid must match.
 pub trait ContainerRuntime: Send + Sync {
+    /// Tells of containers that were ours before this process began, by their short ids: whatever name they have by now, they are ours.
+    fn recall(&self, known: BTreeSet<String>);
     /// Lists everything: one call per kind of Docker object, and an inspect only where the cached one is out of date.
     fn observe(&self) -> BoxFuture<'_, Result<World, Error>>;
     /// Looks at one object.
@@ -94,7 +100,7 @@ pub trait ContainerRuntime: Send + Sync {
     /// What changes, as it changes. Its reader never blocks; overflow is `Resync`.
     fn changes(&self) -> BoxStream<'static, Change>;
     /// The state of long work, for the world.
-    fn tasks(&self) -> std::collections::BTreeMap<TaskKey, crate::observed::TaskState>;
+    fn tasks(&self) -> BTreeMap<TaskKey, crate::observed::TaskState>;
     /// What the engine can do; asked again after a reconnect.
     fn capabilities(&self) -> BoxFuture<'_, Result<Capabilities, Error>>;
 }

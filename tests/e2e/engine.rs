@@ -11,20 +11,21 @@ use crate::support;
 use crate::support::limit::Finish;
 
 /// An engine of a test's own.
-struct Engine {
+pub struct Engine {
     directory: tempfile::TempDir,
 }
 
 impl Engine {
     /// A running one, with the test image.
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let engine = Self { directory: tempfile::tempdir().unwrap() };
         engine.script(&["start"]);
         engine.load().await;
         engine
     }
 
-    fn script(&self, verb: &[&str]) -> String {
+    /// A verb of `tests/engine`; what it printed.
+    pub fn script(&self, verb: &[&str]) -> String {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engine");
         let output = Command::new(script).arg(verb[0]).arg(self.directory.path().join("engine")).args(&verb[1..]).finish();
         assert!(output.status.success(), "tests/engine {verb:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -39,7 +40,8 @@ impl Engine {
         self.directory.path().join("engine/docker.sock")
     }
 
-    fn host(&self) -> String {
+    /// Where it is.
+    pub fn host(&self) -> String {
         format!("unix://{}", self.socket().display())
     }
 

@@ -21,6 +21,7 @@ mod hold;
 mod hooks;
 mod images;
 mod lost;
+mod machine;
 mod operator;
 mod plan;
 mod ports;

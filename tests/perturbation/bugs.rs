@@ -3,7 +3,7 @@
 //! Between the controller and its adapters stands one that is wrong in one way: an operation is altered, skipped or believed, a fact is
 //! forgotten, a source says too much. A harness that does not find one of them would not find the same defect in the product.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::Mutex;
 
@@ -250,6 +250,10 @@ fn running(world: &mut World) {
 }
 
 impl ContainerRuntime for BuggyRuntime {
+    fn recall(&self, known: BTreeSet<String>) {
+        self.inner.recall(known);
+    }
+
     fn observe(&self) -> BoxFuture<'_, Result<World, Error>> {
         async {
             let mut world = self.inner.observe().await?;

@@ -54,9 +54,10 @@ impl FromStr for Mode {
 }
 
 /// See the module.
+#[derive(Clone)]
 pub struct Engine {
     inner: SimulatedEngine,
-    seeded: Mutex<BTreeSet<String>>,
+    seeded: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// Between the engine and the watcher.
@@ -96,7 +97,7 @@ impl Interceptor for Post {
             seen.1.clone()
         };
         let (path, query) = call.path.split_once('?').unwrap_or((&call.path, ""));
-        let told = watcher::Call { method: &call.method, path, query, body: &call.body, mutating: call.mutating };
+        let told = watcher::Call { caller: call.caller, method: &call.method, path, query, body: &call.body, mutating: call.mutating };
         match self.watcher.before(&told, &view) {
             Reaction::Pass => Verdict::Pass,
             Reaction::Error { status, message } => Verdict::Error { status, message },
@@ -143,11 +144,11 @@ impl Engine {
         let post = Arc::new(Post { engine: inner.clone(), watcher, history: Mutex::default(), keeps, seen: Mutex::new((u64::MAX, Arc::default())) });
         inner.intercept(Some(post.clone()));
         inner.tap_events(Some(post));
-        Self { inner, seeded: Mutex::default() }
+        Self { inner, seeded: Arc::default() }
     }
 
-    /// A connection of one operator; when its life is over, its calls go nowhere.
-    pub async fn client(&self, gate: &Gate) -> Result<Client, Error> {
+    /// A connection of one operator, by its number; when its life is over, its calls go nowhere.
+    pub async fn client(&self, gate: &Gate, operator: u64) -> Result<Client, Error> {
         let (engine, gate) = (self.inner.clone(), gate.clone());
         let dial = move || {
             if gate.is_closed() {
@@ -156,9 +157,10 @@ impl Engine {
                 std::mem::forget(far);
                 return Ok(near);
             }
-            engine.connect()
+            engine.connect_as(operator)
         };
-        connect::connect_over("simulated", dial).await
+        // On this host, so that its routes and ports count.
+        connect::connect_over("simulated", dial).await.map(|client| Client { local: true, ..client })
     }
 
     pub fn view(&self) -> View {
@@ -193,12 +195,20 @@ impl Engine {
             Human::Stop(name) => human.stop(name),
             Human::Pause(name) => human.pause(name),
             Human::Rename(name, to) => human.rename(name, to).unwrap().unwrap(),
+            Human::LoseAlias(name, network) => {
+                human.disconnect(network, name).unwrap().unwrap();
+                self.ask(&format!("/networks/{network}/connect?"), &json!({"Container": name})).await;
+            }
             Human::Disconnect(name, network) => human.disconnect(network, name).unwrap().unwrap(),
             Human::RemoveNetwork(name) => assert!(human.remove_network(name)),
             Human::RemoveVolume(name) => assert!(human.remove_volume(name)),
             Human::Prune => human.prune(),
             Human::OldVolumePrune => human.prune_volumes(),
             Human::RemoveImage(name) => human.remove_image(name),
+            Human::AddImage(name) => {
+                let remote = self.inner.state().registry.get(*name).expect("a reference of the registry").clone();
+                drop(human.add_image(name, &remote));
+            }
             Human::TakePort(port) => {
                 let of = |view: View| view.by_name("dm-ws-alice.shop").and_then(|container| container.ports.first().map(|(_, host, _)| *host));
                 let port = if *port == 0 { of(self.view()).expect("a port to take") } else { *port };

@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use dockmaster::desired::naming;
+
 use super::fault::Fault;
 use super::lab::Outcome;
 use super::scenario::Scenario;
+use super::view::INSTALLATION;
 
 /// The longest from the last fault to the last change: two full passes and the longest backoff of a few failures.
 const BOUND: Duration = Duration::from_secs(240);
@@ -45,8 +48,9 @@ pub fn disturbed(scenario: &Scenario, reference: &Outcome, outcome: &Outcome, fa
         wrong.extend(kept(reference, outcome));
         return wrong;
     }
+    let over = scenario.ends_with_the_engine && faults.iter().any(|fault| matches!(fault, Fault::EngineRestart { .. }));
     let differs = same_end(scenario, reference, outcome);
-    if !differs.is_empty() && !jumped {
+    if !differs.is_empty() && !jumped && !over {
         wrong.push("R1: the end differs".to_owned());
         wrong.extend(differs.into_iter().take(12));
     }
@@ -54,7 +58,8 @@ pub fn disturbed(scenario: &Scenario, reference: &Outcome, outcome: &Outcome, fa
     for (what, of, by) in [("created", &outcome.creates, &reference.creates), ("removed", &outcome.removes, &reference.removes)] {
         for (name, count) in of {
             let usual = by.get(name).copied().unwrap_or_default();
-            if *count > usual + excused && !jumped {
+            // Who waits for the lock makes its container as often as it is free.
+            if *count > usual + excused && !jumped && *name != naming::lock_container(INSTALLATION) {
                 wrong.push(format!("R3: {name} was {what} {count} times instead of {usual}"));
             }
         }

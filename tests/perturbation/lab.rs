@@ -1,40 +1,34 @@
 //! One run: an engine, a directory and a ledger that outlive every operator, and an operator that may be killed, in virtual time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use dockmaster::config::{RunSettings, StatusMode, prune_setting};
-use dockmaster::controller::{Clock, Controller, Host, Parts, Permission, Randomness};
-use dockmaster::resource::{Kind, ObjectRef, Status, Truth, quantity};
-use dockmaster::runtime::docker::DockerRuntime;
-use dockmaster::runtime::docker::helper_image::HelperImage;
-use dockmaster::source::directory::Root;
+use dockmaster::config::prune_setting;
+use dockmaster::controller::{Clock, Randomness};
+use dockmaster::resource::{Kind, ObjectRef, Status, Truth};
 use dockmaster::state::memory::MemoryLedger;
-use dockmaster::state::{Fact, Ledger, LedgerError};
-use dockmaster::status::reporter::Reporter;
+use dockmaster::state::{Fact, Ledger};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::bugs::{self, Bug};
-use super::engine::{Engine, HELPER, Mode};
+use super::bugs::Bug;
+use super::engine::{Engine, Mode};
 use super::fault::Fault;
-use super::folder::{Folder, FolderSink, FolderSource, SOURCE, stripped};
-use super::gate::{Gate, GatedLedger};
+use super::folder::{Folder, SOURCE, stripped};
+use super::life::{LabHost, Life, Site};
 use super::scenario::{Scenario, Step, Verb};
-use super::view::{self, INSTALLATION};
+use super::view;
 use super::watcher::{Strike, Watcher};
 
 /// Nothing changes for so long: more than a full pass.
 const CALM: Duration = Duration::from_secs(65);
 /// How long a run may take to be calm after a step.
 const PATIENCE: Duration = Duration::from_secs(1200);
+/// A run with more calls has gone astray.
+const MOST: u64 = 30_000;
 /// How long an operator that died is away.
 const AWAY: Duration = Duration::from_secs(1);
 
@@ -83,28 +77,6 @@ impl Randomness for Seeded {
     }
 }
 
-/// A host on which nothing else runs but what a scenario put there.
-struct LabHost;
-
-impl Host for LabHost {
-    fn is_port_free(&self, _: IpAddr, _: u16) -> bool {
-        true
-    }
-    fn routes(&self) -> Vec<String> {
-        Vec::new()
-    }
-    fn real_path(&self, path: &str) -> String {
-        path.to_owned()
-    }
-}
-
-/// An operator that runs.
-struct Life {
-    gate: Gate,
-    controller: Arc<Controller>,
-    running: JoinHandle<Result<(), LedgerError>>,
-}
-
 /// What came of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
@@ -123,139 +95,80 @@ pub struct Outcome {
 
 /// See the module.
 pub struct Lab {
-    pub engine: Engine,
-    folder: Arc<Folder>,
-    ledger: Arc<MemoryLedger>,
-    clock: Arc<LabClock>,
-    randomness: Arc<Seeded>,
-    watcher: Arc<Watcher>,
+    site: Site,
     strikes: mpsc::UnboundedReceiver<Strike>,
-    life: Option<Life>,
-    bug: Option<Bug>,
+    /// By the number of their operator, from 1.
+    ledgers: BTreeMap<u64, Arc<MemoryLedger>>,
+    lives: BTreeMap<u64, Life>,
 }
 
+/// The operator that the steps are about.
+const FIRST: u64 = 1;
+
 impl Lab {
-    fn new(mode: Mode, seed: u64, faults: Vec<Fault>, bug: Option<Bug>) -> Self {
+    fn new(scenario: &Scenario, mode: Mode, seed: u64, faults: Vec<Fault>, bug: Option<Bug>) -> Self {
         let clock = LabClock::new();
         let folder = Folder::new();
         let (sender, strikes) = mpsc::unbounded_channel();
         let jumping = clock.clone();
-        let watcher = Arc::new(Watcher::new(folder.clone(), faults, sender, Box::new(move |by| jumping.jump(by))));
+        let watcher = Arc::new(Watcher::new(folder.clone(), faults, sender.clone(), Box::new(move |by| jumping.jump(by))));
         let telling = clock.clone();
         let engine = Engine::new(mode, seed, Arc::new(move || telling.now()), watcher.clone());
-        Self { engine, folder, ledger: Arc::new(MemoryLedger::default()), clock, randomness: Arc::new(Seeded::new(seed)), watcher, strikes, life: None, bug }
+        let (randomness, host) = (Arc::new(Seeded::new(seed)), Arc::new(LabHost::default()));
+        let site = Site { engine, folder, clock, randomness, host, watcher, strikes: sender, bug, locks: scenario.operators > 1 };
+        let ledgers = (FIRST..=scenario.operators).map(|operator| (operator, Arc::default())).collect();
+        Self { site, strikes, ledgers, lives: BTreeMap::new() }
     }
 
-    fn settings() -> RunSettings {
-        RunSettings {
-            installation: INSTALLATION.to_owned(),
-            docker_host: None,
-            roots: vec![Root { name: SOURCE.to_owned(), path: PathBuf::from("/specs"), namespace: None }],
-            publish_address: "127.0.0.1".parse().unwrap(),
-            port_range: format!("{}-{}", view::POOL.start(), view::POOL.end()).parse().unwrap(),
-            network_pool: "10.213.0.0/16".to_owned(),
-            host_paths: Vec::new(),
-            resync: quantity::Duration::from_secs(60),
-            settle: quantity::Duration::from_secs(2),
-            tombstone: quantity::Duration::from_secs(600),
-            status: StatusMode::Inline,
-            helper_image: Some(HELPER.to_owned()),
+    /// Starts an operator.
+    fn boot(&mut self, operator: u64) {
+        let life = Life::begin(&self.site, operator, self.ledgers[&operator].clone());
+        self.lives.insert(operator, life);
+    }
+
+    /// Kills an operator.
+    fn kill(&mut self, operator: u64) {
+        if let Some(life) = self.lives.remove(&operator) {
+            life.kill();
         }
-    }
-
-    /// Starts an operator, as soon as the engine answers.
-    async fn boot(&mut self) {
-        let gate = Gate::default();
-        self.watcher.note("operator begins");
-        self.watcher.seen().next_life(gate.clone());
-        let client = loop {
-            match self.engine.client(&gate).await {
-                Ok(client) => break client,
-                Err(_) => {
-                    tokio::time::sleep(Duration::from_secs(2)).await;
-                    if self.is_struck().await {
-                        return;
-                    }
-                }
-            }
-        };
-        let clock = self.clock.clone();
-        let runtime = DockerRuntime::at(client, INSTALLATION, HelperImage::given(HELPER.to_owned()), Arc::new(move || clock.now()));
-        let ledger = Arc::new(GatedLedger::new(self.ledger.clone(), gate.clone(), self.bug));
-        let controller = Controller::new(Parts {
-            settings: Self::settings(),
-            runtime: bugs::runtime(runtime, self.bug),
-            ledger,
-            sources: vec![Arc::new(FolderSource::new(self.folder.clone(), gate.clone(), self.bug))],
-            reporter: Arc::new(Reporter::new(Arc::new(FolderSink { folder: self.folder.clone(), gate: gate.clone(), bug: self.bug }))),
-            clock: self.clock.clone(),
-            randomness: self.randomness.clone(),
-            host: Arc::new(LabHost),
-            concurrency: 4,
-            accept_engine: false,
-            permission: Permission::default(),
-        });
-        let running = tokio::spawn({
-            let controller = controller.clone();
-            async move { controller.run(CancellationToken::new()).await }
-        });
-        self.life = Some(Life { gate, controller, running });
-    }
-
-    /// Kills the operator.
-    fn kill(&mut self) {
-        if let Some(life) = self.life.take() {
-            life.gate.close();
-            life.running.abort();
-        }
-    }
-
-    /// Whether a strike killed the operator while it began; another begins.
-    async fn is_struck(&mut self) -> bool {
-        let mut struck = false;
-        while let Ok(strike) = self.strikes.try_recv() {
-            struck |= matches!(strike, Strike::Crash { .. });
-            Box::pin(self.suffer(strike)).await;
-        }
-        struck
     }
 
     /// What a fault leads to.
     async fn suffer(&mut self, strike: Strike) {
         match strike {
-            Strike::Crash { lose_state } => {
-                self.watcher.note(if lose_state { "operator dies, and its state is gone" } else { "operator dies" });
-                self.kill();
+            Strike::Crash { operator, lose_state } => {
+                self.site.watcher.note(if lose_state { "operator dies, and its state is gone" } else { "operator dies" });
+                self.kill(operator);
                 if lose_state {
-                    self.lose_state();
+                    self.lose_state(operator);
                 }
                 tokio::time::sleep(AWAY).await;
-                Box::pin(self.boot()).await;
+                self.boot(operator);
             }
             Strike::EngineRestart => {
-                self.watcher.note("engine restarts");
-                self.engine.down();
+                self.site.watcher.note("engine restarts");
+                self.site.engine.down();
                 tokio::time::sleep(Duration::from_secs(3)).await;
-                self.engine.up();
+                self.site.engine.up();
             }
         }
     }
 
-    fn lose_state(&mut self) {
-        self.ledger = Arc::new(MemoryLedger::default());
-        self.watcher.seen().state_lost = true;
+    fn lose_state(&mut self, operator: u64) {
+        self.ledgers.insert(operator, Arc::default());
+        self.site.watcher.seen().state_lost = true;
     }
 
     /// Waits until nothing changes any more. False: it does not come to rest.
     async fn calm(&mut self) -> bool {
         let begun = Instant::now();
         let mut since = (Instant::now(), self.marks());
-        while begun.elapsed() < PATIENCE {
+        while begun.elapsed() < PATIENCE && self.site.watcher.seen().calls < MOST {
             tokio::select! { biased;
                 Some(strike) = self.strikes.recv() => self.suffer(strike).await,
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
             }
-            self.engine.seed_volumes();
+            self.site.engine.seed_volumes();
             let marks = self.marks();
             if marks != since.1 {
                 since = (Instant::now(), marks);
@@ -268,7 +181,7 @@ impl Lab {
 
     /// What changes as long as something is done.
     fn marks(&self) -> (u64, u64) {
-        (self.watcher.seen().mutations, self.folder.writes())
+        (self.site.watcher.seen().mutations, self.site.folder.writes())
     }
 
     async fn pass(&mut self, time: Duration) {
@@ -282,54 +195,55 @@ impl Lab {
     }
 
     async fn step(&mut self, step: &Step) {
-        self.watcher.note(&format!("step {step:?}").replace('\n', " "));
+        self.site.watcher.note(&format!("step {step:?}").replace('\n', " "));
         match step {
-            Step::Write(path, text) => self.folder.change(|files| drop(files.insert((*path).to_owned(), text.clone()))),
-            Step::Edit(path, from, to) => self.folder.change(|files| {
+            Step::Write(path, text) => self.site.folder.change(|files| drop(files.insert((*path).to_owned(), text.clone()))),
+            Step::Edit(path, from, to) => self.site.folder.change(|files| {
                 let text = files.get_mut(*path).expect("a file to edit");
                 assert!(text.contains(from), "{from} is not in {path}:\n{text}");
                 *text = text.replacen(from, to, 1);
             }),
-            Step::Remove(paths) => self.folder.change(|files| paths.iter().for_each(|path| drop(files.remove(*path).expect("a file to remove")))),
-            Step::Move(from, to) => self.folder.change(|files| {
+            Step::Remove(paths) => self.site.folder.change(|files| paths.iter().for_each(|path| drop(files.remove(*path).expect("a file to remove")))),
+            Step::Move(from, to) => self.site.folder.change(|files| {
                 let text = files.remove(*from).expect("a file to move");
                 files.insert((*to).to_owned(), text);
             }),
-            Step::Checkout(all) => self.folder.change(|files| {
+            Step::Checkout(all) => self.site.folder.change(|files| {
                 files.clear();
                 files.extend(all.iter().map(|(path, text)| ((*path).to_owned(), text.clone())));
             }),
             Step::Human(human) => {
                 if let super::scenario::Human::Pause(name) = human {
-                    self.watcher.seen().paused_by_people.insert((*name).to_owned());
+                    self.site.watcher.seen().paused_by_people.insert((*name).to_owned());
                 }
                 if let super::scenario::Human::TakePort(_) = human {
-                    self.watcher.seen().ports_may_move = true;
+                    self.site.watcher.seen().ports_may_move = true;
                 }
-                self.engine.human(human).await;
+                self.site.engine.human(human).await;
             }
             Step::EngineRestart(seconds) => {
-                self.engine.down();
+                self.site.engine.down();
                 self.pass(Duration::from_secs(*seconds)).await;
-                self.engine.up();
+                self.site.engine.up();
             }
-            Step::EngineDown => self.engine.down(),
-            Step::EngineUp => self.engine.up(),
+            Step::EngineDown => self.site.engine.down(),
+            Step::EngineUp => self.site.engine.up(),
             Step::Pass(time) => self.pass(*time).await,
-            Step::Jump(by) => self.clock.jump(by.as_secs()),
+            Step::Jump(by) => self.site.clock.jump(by.as_secs()),
             Step::Verb(verb) => self.verb(verb).await,
-            Step::Crash => self.suffer(Strike::Crash { lose_state: false }).await,
-            Step::OperatorDown => self.kill(),
-            Step::OperatorUp => self.boot().await,
-            Step::LoseState => self.lose_state(),
-            Step::Trouble => self.folder.trouble(Some("the directory is not mounted")),
-            Step::Well => self.folder.trouble(None),
+            Step::Crash => self.suffer(Strike::Crash { operator: FIRST, lose_state: false }).await,
+            Step::OperatorDown => self.kill(FIRST),
+            Step::OperatorUp => self.boot(FIRST),
+            Step::LoseState => self.lose_state(FIRST),
+            Step::Route(route) => self.site.host.routes.lock().unwrap().push((*route).to_owned()),
+            Step::Trouble => self.site.folder.trouble(Some("the directory is not mounted")),
+            Step::Well => self.site.folder.trouble(None),
             Step::AtOnce => {}
         }
     }
 
     async fn verb(&mut self, verb: &Verb) {
-        let now = self.clock.now();
+        let now = self.site.clock.now();
         let (name, fact) = match verb {
             Verb::Start(name) => (*name, Fact::StartAsked(now)),
             Verb::Touch(name) => (*name, Fact::Activity { at: now, by: "touch".to_owned() }),
@@ -340,33 +254,35 @@ impl Lab {
                 (*name, Fact::ExtendedUntil(from + SignedDuration::from_secs(i64::try_from(*seconds).unwrap())))
             }
             Verb::Prune => {
-                self.ledger.set_setting(&prune_setting(SOURCE), Some(&now.to_string())).await.unwrap();
-                if let Some(life) = &self.life {
-                    life.controller.nudge(None).await;
-                }
-                return;
+                self.ledgers[&FIRST].set_setting(&prune_setting(SOURCE), Some(&now.to_string())).await.unwrap();
+                return self.nudge(None).await;
             }
         };
         let object = ObjectRef::new(Kind::Workspace, "alice", name);
-        let records = self.ledger.records().await.unwrap();
+        let ledger = &self.ledgers[&FIRST];
+        let records = ledger.records().await.unwrap();
         let uid = records.into_iter().find(|record| record.object == object).map(|record| record.admission.uid);
         let Some(uid) = uid else { return };
-        self.ledger.record(&uid, &[fact]).await.unwrap();
-        if let Some(life) = &self.life {
-            life.controller.nudge(Some(object)).await;
+        ledger.record(&uid, &[fact]).await.unwrap();
+        self.nudge(Some(object)).await;
+    }
+
+    async fn nudge(&self, object: Option<ObjectRef>) {
+        if let Some(controller) = self.lives.get(&FIRST).and_then(Life::controller) {
+            controller.nudge(object).await;
         }
     }
 
     /// The statuses in the files.
     fn statuses(&self) -> Vec<(ObjectRef, Status)> {
         let status = |item: dockmaster::source::Item| Some((item.resource.reference(), serde_json::from_value(item.resource.status()?.clone()).ok()?));
-        self.folder.items().into_iter().filter_map(status).collect()
+        self.site.folder.items().into_iter().filter_map(status).collect()
     }
 
     /// The abstract state: engine, files, statuses.
     fn lines(&self) -> BTreeSet<String> {
-        let mut lines = self.engine.view().lines();
-        for (path, text) in self.folder.texts() {
+        let mut lines = self.site.engine.view().lines();
+        for (path, text) in self.site.folder.texts() {
             lines.insert(format!("file {path} {:?}", stripped(&text)));
         }
         for (object, status) in self.statuses() {
@@ -383,8 +299,8 @@ impl Lab {
 
     /// Whether what is said of objects is so.
     fn check_truth(&self) {
-        let view = self.engine.view();
-        let mut seen = self.watcher.seen();
+        let view = self.site.engine.view();
+        let mut seen = self.site.watcher.seen();
         for (object, status) in self.statuses() {
             let ready = status.conditions.iter().find(|condition| condition.type_.as_str() == "Ready");
             let runs = ready.is_some_and(|ready| ready.status == Truth::True && ready.reason.as_str() == "Running");
@@ -394,7 +310,7 @@ impl Lab {
                 seen.violations.push(format!("I12: {object} is told to be ready, and its container does not run"));
             }
         }
-        for (object, writes) in self.folder.reports() {
+        for (object, writes) in self.site.folder.reports() {
             for window in writes.windows(13).filter(|window| window[12].0.duration_since(window[0].0) < Duration::from_secs(3600)) {
                 if window.iter().all(|(_, phase)| *phase == window[0].1) {
                     seen.violations.push(format!("I33: more than 12 writes in an hour for {object} without a change of phase"));
@@ -402,28 +318,29 @@ impl Lab {
                 }
             }
         }
-        seen.violations.extend(self.folder.take_harm());
+        seen.violations.extend(self.site.folder.take_harm());
     }
 }
 
 /// Runs a scenario with faults to its end.
 pub async fn run(scenario: &Scenario, mode: Mode, seed: u64, faults: &[Fault], bug: Option<Bug>) -> Outcome {
-    let mut lab = Lab::new(mode, seed, faults.to_vec(), bug);
-    lab.boot().await;
+    let mut lab = Lab::new(scenario, mode, seed, faults.to_vec(), bug);
+    (FIRST..=scenario.operators).for_each(|operator| lab.boot(operator));
     let mut restless = Vec::new();
     for (index, step) in scenario.steps.iter().enumerate() {
-        lab.watcher.seen().last_cause = Some(Instant::now());
+        lab.site.watcher.seen().last_cause = Some(Instant::now());
         lab.step(step).await;
-        lab.watcher.seen().last_cause = Some(Instant::now());
+        lab.site.watcher.seen().last_cause = Some(Instant::now());
         let at_once = matches!(step, Step::AtOnce) || matches!(scenario.steps.get(index + 1), Some(Step::AtOnce));
-        let absent = lab.life.is_none() && lab.strikes.is_empty();
+        let absent = lab.lives.is_empty() && lab.strikes.is_empty();
         if !at_once && !absent && !lab.calm().await {
-            restless.push(format!("L2: no rest within {} s after step {index}", PATIENCE.as_secs()));
+            restless.push(format!("L2: no rest within {} s and {MOST} calls after step {index}", PATIENCE.as_secs()));
+            break;
         }
     }
     // The faults are over: the end must be reached, and stay.
     let (calls, events) = {
-        let mut seen = lab.watcher.seen();
+        let mut seen = lab.site.watcher.seen();
         seen.armed = false;
         (seen.calls, seen.events)
     };
@@ -446,7 +363,7 @@ pub async fn run(scenario: &Scenario, mode: Mode, seed: u64, faults: &[Fault], b
         restless.push(format!("L3: {} changes and {} status writes in ten quiet passes", after.0 - before.0, after.1 - before.1));
     }
     lab.check_truth();
-    let seen = lab.watcher.seen();
+    let seen = lab.site.watcher.seen();
     let mut violations = seen.violations.clone();
     violations.extend(restless);
     let converged = seen.last_mutation.zip(seen.last_cause).map_or(Duration::ZERO, |(change, cause)| change.saturating_duration_since(cause));

@@ -32,9 +32,11 @@ pub enum Step {
     Verb(Verb),
     /// The operator is killed and started again.
     Crash,
-    /// The operator ends; and starts.
+    /// The operator ends; and starts. Where there are two, the first.
     OperatorDown,
     OperatorUp,
+    /// The host has another route.
+    Route(&'static str),
     /// The state directory is deleted while the operator is down.
     LoseState,
     /// The source cannot be trusted; and can again.
@@ -53,6 +55,8 @@ pub enum Human {
     Pause(&'static str),
     Rename(&'static str, &'static str),
     Disconnect(&'static str, &'static str),
+    /// Off a network and on it again, without its names.
+    LoseAlias(&'static str, &'static str),
     RemoveNetwork(&'static str),
     RemoveVolume(&'static str),
     /// `docker system prune -af`.
@@ -73,8 +77,9 @@ pub enum Human {
     Limit(&'static str),
     /// A tag names another image.
     MoveTag(&'static str),
-    /// An image goes.
+    /// An image goes; and is there.
     RemoveImage(&'static str),
+    AddImage(&'static str),
 }
 
 /// What a person asks of the operator.
@@ -101,11 +106,27 @@ pub struct Scenario {
     pub must_not: Vec<&'static str>,
     /// Whether it may go on trying for ever when the clock was set back on the way.
     pub restless_when_set_back: bool,
+    /// Whether what it runs is over when the engine ends it, so that the end is another.
+    pub ends_with_the_engine: bool,
+    /// How many operators there are, each with a state directory of its own. Only where there are several does each take the lock.
+    pub operators: u64,
+    /// A fault strikes one of so many calls only: for scenarios with very many.
+    pub stride: u64,
 }
 
 impl Scenario {
     pub fn new(name: &'static str, steps: Vec<Step>) -> Self {
-        Self { name, steps, may_differ: Vec::new(), must: Vec::new(), must_not: Vec::new(), restless_when_set_back: false }
+        Self {
+            name,
+            steps,
+            may_differ: Vec::new(),
+            must: Vec::new(),
+            must_not: Vec::new(),
+            restless_when_set_back: false,
+            ends_with_the_engine: false,
+            operators: 1,
+            stride: 1,
+        }
     }
 
     pub fn must(mut self, lines: &[&'static str]) -> Self {
@@ -120,6 +141,22 @@ impl Scenario {
 
     pub fn restless_when_set_back(mut self) -> Self {
         self.restless_when_set_back = true;
+        self
+    }
+
+    pub fn ends_with_the_engine(mut self) -> Self {
+        self.ends_with_the_engine = true;
+        self
+    }
+
+    pub fn of_two(mut self) -> Self {
+        self.operators = 2;
+        // Which of them is left with the engine, and knows the history, is a matter of chance.
+        self.may_differ(&[" generation "])
+    }
+
+    pub fn stride(mut self, stride: u64) -> Self {
+        self.stride = stride;
         self
     }
 

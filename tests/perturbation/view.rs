@@ -7,6 +7,9 @@ use dockmaster::desired::naming;
 /// The installation of all scenarios.
 pub const INSTALLATION: &str = "dm";
 
+/// The label of the lock's container with the number of the operator that has it.
+pub const HOLDER: &str = "dockmaster.pid";
+
 /// The host ports that are leased.
 pub const POOL: std::ops::RangeInclusive<u16> = 10_000..=10_009;
 
@@ -112,9 +115,11 @@ impl View {
             lines.extend(container.mounts.iter().map(|(from, to)| format!("mount {from} at {to} of {name}")));
             lines.extend(container.networks.iter().map(|(network, (_, aliases))| format!("joined {network} as {aliases:?} by {name}")));
             lines.extend(container.ports.iter().map(|(ip, host, inner)| format!("ports {ip}:{} to {inner} of {name}", port(*host))));
-            lines.insert(format!("memory {} cpus {} pids {} restart {} of {name}", container.memory, container.nano_cpus, container.pids, container.restart));
+            // As it was given: an older engine leaves an empty one empty.
+            let restart = if container.restart.is_empty() { "no" } else { &container.restart };
+            lines.insert(format!("memory {} cpus {} pids {} restart {restart} of {name}", container.memory, container.nano_cpus, container.pids));
             // The hash covers the ports, which are compared by themselves.
-            let untold = [naming::UID, naming::CREATED, naming::HASH, naming::EXPIRES, naming::GENERATION, naming::SPEC_HASH, naming::PORTS];
+            let untold = [naming::UID, naming::CREATED, naming::HASH, naming::EXPIRES, naming::GENERATION, naming::SPEC_HASH, naming::PORTS, HOLDER];
             let told = |label: &str| !untold.contains(&label);
             lines.extend(container.labels.iter().filter(|(label, _)| told(label)).map(|(label, value)| format!("label {label}={value} of {name}")));
         }

@@ -12,10 +12,12 @@ use tokio::time::Instant;
 use super::fault::{Delivery, Fault};
 use super::folder::Folder;
 use super::gate::Gate;
-use super::view::{Container, INSTALLATION, POOL, View};
+use super::view::{Container, HOLDER, INSTALLATION, POOL, View};
 
 /// One call, as the engine sees it.
 pub struct Call<'a> {
+    /// Which operator's.
+    pub caller: u64,
     pub method: &'a str,
     /// Without version and query.
     pub path: &'a str,
@@ -38,8 +40,8 @@ pub enum Reaction {
 /// What the lab has to do because of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strike {
-    /// The operator is dead; with or without its state.
-    Crash { lose_state: bool },
+    /// That operator is dead; with or without its state.
+    Crash { operator: u64, lose_state: bool },
     /// The engine restarts.
     EngineRestart,
 }
@@ -62,11 +64,14 @@ pub struct Seen {
     pub faults: Vec<Fault>,
     /// Whether faults still strike; not in the calm at the end.
     pub armed: bool,
-    pub gate: Option<Gate>,
+    /// The lives of the operators.
+    gates: BTreeMap<u64, Gate>,
     /// What was checked last.
     checked: Option<Arc<View>>,
-    /// What this life has listed.
-    listed: BTreeSet<String>,
+    /// The containers that were the lock.
+    locks: BTreeSet<String>,
+    /// What the lives have listed.
+    listed: BTreeSet<(u64, String)>,
     pub last_mutation: Option<Instant>,
     /// The last fault, or the last thing that people did.
     pub last_cause: Option<Instant>,
@@ -106,10 +111,10 @@ impl Seen {
         self.hash
     }
 
-    /// Another operator begins.
-    pub fn next_life(&mut self, gate: Gate) {
-        self.gate = Some(gate);
-        self.listed.clear();
+    /// Another life of an operator begins.
+    pub fn next_life(&mut self, operator: u64, gate: Gate) {
+        self.gates.insert(operator, gate);
+        self.listed.retain(|(of, _)| *of != operator);
     }
 }
 
@@ -142,7 +147,7 @@ impl Watcher {
             seen.last_mutation = Some(Instant::now());
             self.check_mutation(&mut seen, call, view);
         } else if call.method == "GET" && ["/containers/json", "/networks", "/volumes"].contains(&call.path) && !call.query.contains("filters") {
-            seen.listed.insert(call.path.to_owned());
+            seen.listed.insert((call.caller, call.path.to_owned()));
         }
         let reaction = self.strike(&mut seen, number, call);
         let told = if reaction == Reaction::Pass { String::new() } else { format!("  <- {reaction:?}") };
@@ -179,10 +184,10 @@ impl Watcher {
         for fault in seen.faults.clone().into_iter().filter(|fault| fault.at() == Some(number)) {
             seen.last_cause = Some(Instant::now());
             let crash = |lose_state: bool| {
-                if let Some(gate) = &seen.gate {
+                if let Some(gate) = seen.gates.get(&call.caller) {
                     gate.close();
                 }
-                let _over = self.strikes.send(Strike::Crash { lose_state });
+                let _over = self.strikes.send(Strike::Crash { operator: call.caller, lose_state });
             };
             reaction = match fault {
                 Fault::Crash { applied, .. } => {
@@ -222,7 +227,10 @@ impl Watcher {
         let mut active: BTreeMap<_, Vec<&Container>> = BTreeMap::new();
         let mut existing: BTreeMap<_, Vec<&Container>> = BTreeMap::new();
         let mut ports: BTreeMap<(String, u16), &str> = BTreeMap::new();
-        for container in view.ours().filter(|container| !container.label(naming::UID).is_empty()) {
+        // What was renamed by hand is known by its labels; after a loss of the state only by its name, since labels may be a copy.
+        let ours = |container: &&Container| container.is_ours() || (!seen.state_lost && container.label(naming::INSTALLATION) == INSTALLATION);
+        let all: Vec<&Container> = view.containers.iter().filter(ours).filter(|container| !container.label(naming::UID).is_empty()).collect();
+        for container in all {
             existing.entry(container.place()).or_default().push(container);
             if container.is_active() {
                 active.entry(container.place()).or_default().push(container);
@@ -303,8 +311,15 @@ impl Watcher {
         if call.path.ends_with("/prune") {
             seen.wrong(format!("I3: {} was called", call.path));
         }
-        if seen.listed.len() < 3 && !call.path.starts_with("/images") {
+        let lock = naming::lock_container(INSTALLATION);
+        let held = view.by_name(&lock);
+        seen.locks.extend(held.map(|held| held.id.clone()));
+        let of_lock = query(call.query, "name") == lock || parts.iter().any(|part| seen.locks.contains(*part));
+        if seen.listed.iter().filter(|(of, _)| *of == call.caller).count() < 3 && !call.path.starts_with("/images") && !of_lock {
             seen.wrong(format!("I25: {} {} before everything was listed", call.method, call.path));
+        }
+        if let Some(held) = held.filter(|held| held.state == "running" && !of_lock && held.label(HOLDER) != call.caller.to_string()) {
+            seen.wrong(format!("I14: {} {} by operator {}, while operator {} holds the lock", call.method, call.path, call.caller, held.label(HOLDER)));
         }
         match (call.method, parts.as_slice()) {
             ("POST", ["containers", "create"]) => {

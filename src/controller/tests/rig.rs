@@ -156,6 +156,8 @@ impl FakeEngine {
 }
 
 impl ContainerRuntime for FakeEngine {
+    fn recall(&self, _: BTreeSet<String>) {}
+
     fn observe(&self) -> BoxFuture<'_, Result<World, Error>> {
         let world = self.ask("list".to_owned()).map(|()| self.model().world.clone());
         Box::pin(async move { world })

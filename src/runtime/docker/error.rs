@@ -55,6 +55,8 @@ fn refusal(status: u16, message: String) -> Error {
         Refusal::PortTaken
     } else if has("pool overlaps") || has("overlaps with other one") || has("conflicts with network") {
         Refusal::SubnetTaken
+    } else if has("no available ipv4 addresses") {
+        Refusal::NetworkFull
     } else if has("no such image") || has("manifest unknown") || has("manifest for") && has("not found") {
         Refusal::NoImage
     } else if has("network") && has("not found") {
@@ -111,6 +113,7 @@ mod tests {
         check(500, "failed to bind host port for 127.0.0.1:80:172.17.0.2:80/tcp: address already in use", Some(Refusal::PortTaken));
         check(500, "mkdir /var/lib/docker/overlay2/x: no space left on device", Some(Refusal::DiskFull));
         check(403, "Pool overlaps with other one on this address space", Some(Refusal::SubnetTaken));
+        check(500, "no available IPv4 addresses on this network's address pools: dm-ns-a (4f5e)", Some(Refusal::NetworkFull));
         check(404, "No such image: nothing:latest", Some(Refusal::NoImage));
         check(404, "network dm-ns-a not found", Some(Refusal::NoNetwork));
         check(409, "Conflict. The container name \"/x\" is already in use by container \"abc\". You have to remove", Some(Refusal::NameConflict));

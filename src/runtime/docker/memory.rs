@@ -22,6 +22,8 @@ pub struct Memory {
     pub engine: Option<String>,
     /// Whether the event stream is connected. Without it nothing is remembered.
     pub live: bool,
+    /// Short ids of containers that an earlier process knew as ours.
+    pub known: BTreeSet<String>,
     identities: HashMap<ContainerId, Identity>,
     versions: HashMap<ContainerId, u64>,
     details: HashMap<ContainerId, Entry>,
@@ -60,12 +62,18 @@ impl Seen {
 }
 
 impl Memory {
-    /// Whose a container is. One that was renamed by hand still is its object's, when it was seen here under its own name before and
-    /// kept its labels: an image or a copy of labels cannot make a container ours, and neither can it be taken from us by its name.
+    /// Whose a container is. One that was renamed by hand still is its object's, when it was seen under its own name before, by this process
+    /// or an earlier one: an image or a copy of labels cannot make a container ours, and neither can it be taken from us by its name.
     pub fn identify(&mut self, installation: &str, container: &Container) -> Option<Identity> {
         if let Some(identity) = naming::identity_from_labels(installation, &container.name, &container.labels) {
             self.identities.insert(container.id.clone(), identity.clone());
             return Some(identity);
+        }
+        if !self.identities.contains_key(&container.id)
+            && self.known.contains(container.id.short())
+            && let Some(identity) = naming::identity_of_renamed(installation, &container.labels)
+        {
+            self.identities.insert(container.id.clone(), identity);
         }
         self.identities.get(&container.id).cloned()
     }
@@ -179,6 +187,30 @@ mod tests {
     }
 
     /// Found by the harness: `limited-by-hand` with a lost event.
+    #[test]
+    fn renamed_while_nobody_ran_it_is_recognised_where_it_was_known() {
+        let labels = [
+            (naming::INSTALLATION, "dm"),
+            (naming::KIND, "workspace"),
+            (naming::NAMESPACE, "alice"),
+            (naming::NAME, "shop"),
+            (naming::UID, "0199f0a0-0000-7000-8000-000000000000"),
+            (naming::ROLE, "main"),
+            (naming::GENERATION, "1"),
+            (naming::CREATED, "2026-01-01T00:00:00Z"),
+        ];
+        let labels = labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into();
+        let id = format!("{:0>64}", "1a");
+        let renamed = Container { id: ContainerId(id), name: "other".to_owned(), labels, ..listed(ContainerSummaryStateEnum::RUNNING) };
+        let identified = |known: &[&str]| {
+            let mut memory = Memory { known: known.iter().map(|id| (*id).to_owned()).collect(), ..Memory::default() };
+            memory.identify("dm", &renamed).map(|identity| identity.object)
+        };
+        assert_eq!(identified(&[]), None, "the labels might be a copy");
+        assert_eq!(identified(&[renamed.id.short()]), Some(ObjectRef::new(crate::resource::Kind::Workspace, "alice", "shop")));
+        assert_eq!(identified(&["another"]), None);
+    }
+
     #[test]
     fn what_was_read_three_passes_ago_is_read_again() {
         let running = listed(ContainerSummaryStateEnum::RUNNING);

@@ -19,7 +19,7 @@ pub mod session;
 pub mod usage;
 pub mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
@@ -98,6 +98,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl ContainerRuntime for DockerRuntime {
+    fn recall(&self, known: BTreeSet<String>) {
+        lock(&self.memory).known = known;
+    }
+
     fn observe(&self) -> BoxFuture<'_, Result<World, Error>> {
         Box::pin(self.list())
     }

@@ -10,6 +10,8 @@ use super::state::Engine;
 pub struct Call {
     /// Counts all calls of this engine, from 0.
     pub index: u64,
+    /// Whose connection it came on: the number given to `connect_as`, else 0.
+    pub caller: u64,
     /// `POST`.
     pub method: String,
     /// Without the version, with the query.

@@ -176,13 +176,13 @@ impl Reply {
 type Body = Either<Full<Bytes>, StreamBody<BoxStream<'static, Result<Frame<Bytes>, io::Error>>>>;
 
 /// Serves one connection to its end.
-pub async fn serve(shared: Arc<Shared>, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+pub async fn serve(shared: Arc<Shared>, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, caller: u64) {
     let mut cut = shared.cut.subscribe();
     let service = hyper::service::service_fn({
         let shared = shared.clone();
         move |request| {
             let shared = shared.clone();
-            async move { answer(&shared, request).await }
+            async move { answer(&shared, request, caller).await }
         }
     });
     let connection = hyper::server::conn::http1::Builder::new().auto_date_header(false).serve_connection(TokioIo::new(io), service).with_upgrades();
@@ -196,7 +196,7 @@ fn reset() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, "the connection was reset")
 }
 
-async fn answer(shared: &Arc<Shared>, mut request: hyper::Request<Incoming>) -> Result<Response<Body>, io::Error> {
+async fn answer(shared: &Arc<Shared>, mut request: hyper::Request<Incoming>, caller: u64) -> Result<Response<Body>, io::Error> {
     let upgraded = request.headers().contains_key(hyper::header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
@@ -205,6 +205,7 @@ async fn answer(shared: &Arc<Shared>, mut request: hyper::Request<Incoming>) -> 
     let found = routes::find(&parts.method, path);
     let call = Call {
         index: shared.calls.fetch_add(1, Ordering::Relaxed),
+        caller,
         method: parts.method.to_string(),
         path: parts.uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}")),
         endpoint: found.as_ref().map(|(route, _)| format!("{} {}", route.method, route.path)).unwrap_or_default(),

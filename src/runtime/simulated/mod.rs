@@ -193,12 +193,20 @@ impl SimulatedEngine {
     /// # Errors
     /// The engine is down.
     pub fn connect(&self) -> std::io::Result<DuplexStream> {
+        self.connect_as(0)
+    }
+
+    /// The same for one of several clients, by whose number calls are told apart.
+    ///
+    /// # Errors
+    /// The engine is down.
+    pub fn connect_as(&self, caller: u64) -> std::io::Result<DuplexStream> {
         if !*lock(&self.0.answers) {
             return Err(std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "the engine is down"));
         }
         Shared::keep_time(&self.0);
         let (near, far) = tokio::io::duplex(PIPE);
-        tokio::spawn(http::serve(self.0.clone(), far));
+        tokio::spawn(http::serve(self.0.clone(), far, caller));
         Ok(near)
     }
 
@@ -212,7 +220,7 @@ impl SimulatedEngine {
             if let Ok((stream, _)) = accepted
                 && *lock(&self.0.answers)
             {
-                connections.spawn(http::serve(self.0.clone(), stream));
+                connections.spawn(http::serve(self.0.clone(), stream, 0));
             }
         }
     }

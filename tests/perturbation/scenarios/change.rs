@@ -1,5 +1,6 @@
 //! Transitions of the declared state: every field that makes a container, what many objects share, and the ways in which files change.
 
+use super::super::engine::HELPER;
 use super::super::scenario::{Human, Scenario, Step, edit, human, pass, preview, remove, tenant, workspace, workspace_type, write};
 
 const SHOP: &str = "alice/shop.yaml";
@@ -8,6 +9,15 @@ const DATA: &str = "mounts: [{volume: data, path: /data}]";
 /// One workspace, one change of one field.
 fn field(name: &'static str, before: &'static str, from: &'static str, to: &'static str) -> Scenario {
     Scenario::new(name, vec![write(SHOP, workspace("shop", before)), edit(SHOP, from, to)]).must(&["container dm-ws-alice.shop running"])
+}
+
+/// A hundred workspaces, in two namespaces that are nearly full, and what they share.
+fn hundred() -> Vec<(&'static str, String)> {
+    let one = |n: u32| {
+        let path: &'static str = format!("{}/w{n}.yaml", ["alice", "bob"][(n % 2) as usize]).leak();
+        (path, workspace(&format!("w{n}"), ""))
+    };
+    std::iter::once(("tenants.yaml", tenant("default", "defaults: {memory: 64m}"))).chain((0..100).map(one)).collect()
 }
 
 pub fn all() -> Vec<Scenario> {
@@ -127,6 +137,10 @@ pub fn all() -> Vec<Scenario> {
             ],
         )
         .must(&["memory 100663296"]),
+        Scenario::new("tenant-default-of-a-hundred", vec![Step::Checkout(hundred()), edit("tenants.yaml", "64m", "96m")])
+            .must(&["memory 100663296"])
+            .must_not(&["memory 67108864"])
+            .stride(40),
         Scenario::new(
             "tenant-quota",
             vec![
@@ -156,6 +170,17 @@ pub fn all() -> Vec<Scenario> {
         Scenario::new(
             "preview-of-workspace",
             vec![write(SHOP, workspace("shop", DATA)), write("alice/demo.yaml", preview("demo", "workspace: shop, ttl: 2h"))],
+        )
+        .must(&["container dm-pv-alice.demo running"]),
+        Scenario::new(
+            "helper-pruned",
+            vec![
+                write(SHOP, workspace("shop", DATA)),
+                human(Human::RemoveImage(HELPER)),
+                write("alice/demo.yaml", preview("demo", "workspace: shop, ttl: 2h")),
+                human(Human::AddImage(HELPER)),
+                pass(600),
+            ],
         )
         .must(&["container dm-pv-alice.demo running"]),
         Scenario::new(

@@ -24,7 +24,20 @@ pub fn all() -> Vec<Scenario> {
         hurt("service-removed", &[Human::Remove("dm-ws-alice.shop.db")]),
         hurt("stopped-by-hand", &[Human::Stop(MAIN)]),
         hurt("renamed", &[Human::Rename(MAIN, "something-else")]),
+        Scenario::new(
+            "renamed-while-the-operator-is-down",
+            vec![
+                write(SHOP, workspace("shop", RICH)),
+                Step::OperatorDown,
+                human(Human::Rename(MAIN, "something-else")),
+                human(Human::Rename("dm-ws-alice.shop.db", "another-thing")),
+                Step::OperatorUp,
+            ],
+        )
+        .must(&["container dm-ws-alice.shop running", "container dm-ws-alice.shop.db running"])
+        .must_not(&["something-else", "another-thing"]),
         hurt("disconnected", &[Human::Disconnect(MAIN, "dm-ns-alice")]),
+        hurt("alias-lost", &[Human::LoseAlias(MAIN, "dm-ns-alice")]),
         hurt("limited-by-hand", &[Human::Limit(MAIN)]),
         Scenario::new(
             "volume-removed",
@@ -81,8 +94,13 @@ pub fn all() -> Vec<Scenario> {
         )
         .must(&["workspace/alice/shop VolumeConflict"])
         .must_not(&["container dm-ws-alice.shop running"]),
-        Scenario::new("route-appears", vec![human(Human::ForeignNetwork("theirs", "10.213.0.0/24")), write(SHOP, workspace("shop", RICH))])
+        Scenario::new("foreign-subnet", vec![human(Human::ForeignNetwork("theirs", "10.213.0.0/24")), write(SHOP, workspace("shop", RICH))])
             .must(&["container dm-ws-alice.shop running"]),
+        Scenario::new(
+            "route-appears",
+            vec![write(SHOP, workspace("shop", RICH)), Step::Route("10.213.0.0/20"), write("bob/shop.yaml", workspace("shop", RICH))],
+        )
+        .must(&["container dm-ws-alice.shop running", "container dm-ws-bob.shop running", "network dm-ns-bob [\"10.213.16."]),
         Scenario::new(
             "port-taken-between",
             vec![
@@ -121,7 +139,8 @@ pub fn all() -> Vec<Scenario> {
         )
         .must(&["container dm-ws-alice.shop running"]),
         Scenario::new("completed", vec![write(SHOP, workspace("shop", "restart: \"no\"").replace("sleep, \"1000000\"", "sleep, \"5\"")), pass(60)])
-            .must(&["workspace/alice/shop phase Stopped"]),
+            .must(&["workspace/alice/shop phase Stopped"])
+            .ends_with_the_engine(),
         Scenario::new(
             "suspended",
             vec![

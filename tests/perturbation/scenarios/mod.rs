@@ -3,10 +3,14 @@
 mod change;
 mod life;
 mod lost;
+mod swarm;
+mod two;
 
 use super::scenario::Scenario;
 
+pub use swarm::swarm;
+
 /// Every scenario, in a fixed order.
 pub fn all() -> Vec<Scenario> {
-    [change::all(), life::all(), lost::all()].concat()
+    [change::all(), life::all(), lost::all(), two::all()].concat()
 }

@@ -5,7 +5,7 @@
 //! randomness is seeded, and one thread does a run, so that a run with the same scenario, seed and faults has the same trace.
 //!
 //! ```text
-//! cargo test --profile harness --test perturbation                       the share of ./tests/run
+//! cargo run --profile harness -p perturbation                            the share of ./tests/run
 //! … -- --runs 1000000 --seconds 7200 --seed 7                            more, or other ones
 //! … -- --scenario change-env --faults crash-after@17,event-Lost@3        one run, with its trace
 //! … -- --list                                                            the scenarios, with the calls of their undisturbed runs
@@ -17,23 +17,27 @@ mod engine;
 mod fault;
 mod folder;
 mod gate;
+mod jobs;
 mod judge;
 mod lab;
+mod life;
 mod scenario;
 mod scenarios;
 mod view;
 mod watcher;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bugs::{BANK, Bug};
 use engine::Mode;
-use fault::{Delivery, Fault};
-use lab::{Outcome, Seeded};
+use fault::Fault;
+use jobs::{Job, Of};
+use lab::Outcome;
 use scenario::Scenario;
 
 #[global_allocator]
@@ -50,11 +54,12 @@ struct Options {
     bank: bool,
     bug: Option<Bug>,
     at_least: usize,
+    skip: usize,
 }
 
 fn options() -> Result<Options, String> {
     let mut options =
-        Options { runs: 24_000, seconds: 300, seed: 1, scenario: None, faults: None, mode: None, list: false, bank: false, bug: None, at_least: 0 };
+        Options { runs: 20_000, seconds: 900, seed: 1, scenario: None, faults: None, mode: None, list: false, bank: false, bug: None, at_least: 0, skip: 0 };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
@@ -62,6 +67,7 @@ fn options() -> Result<Options, String> {
         match argument.as_str() {
             "--runs" => options.runs = usize::try_from(number(value()?)?).unwrap(),
             "--at-least" => options.at_least = usize::try_from(number(value()?)?).unwrap(),
+            "--skip" => options.skip = usize::try_from(number(value()?)?).unwrap(),
             "--seconds" => options.seconds = number(value()?)?,
             "--seed" => options.seed = number(value()?)?,
             "--scenario" => options.scenario = Some(value()?),
@@ -70,27 +76,15 @@ fn options() -> Result<Options, String> {
             "--bugs" => options.bank = true,
             "--bug" => options.bug = Some(value()?.parse()?),
             "--list" => options.list = true,
-            // What the test runner of cargo passes.
-            "--nocapture" | "--quiet" | "-q" => {}
             other => return Err(format!("unknown option {other}")),
         }
     }
     Ok(options)
 }
 
-/// One disturbed run.
-struct Job {
-    scenario: usize,
-    mode: Mode,
-    faults: Vec<Fault>,
-    seed: u64,
-    /// Run twice, to see that it comes to the same.
-    twice: bool,
-}
-
 /// What went wrong in one.
 struct Failure {
-    scenario: &'static str,
+    scenario: String,
     mode: Mode,
     faults: Vec<Fault>,
     seed: u64,
@@ -106,7 +100,13 @@ fn main() -> ExitCode {
         }
     };
     lab::catch_panics();
-    let all: Vec<Scenario> = scenarios::all().into_iter().filter(|scenario| options.scenario.as_deref().is_none_or(|name| scenario.name == name)).collect();
+    let all: Vec<Scenario> = match options.scenario.as_deref() {
+        None => scenarios::all(),
+        Some(name) => match name.strip_prefix("swarm-").and_then(|number| number.parse().ok()) {
+            Some(number) => vec![scenarios::swarm(number)],
+            None => scenarios::all().into_iter().filter(|scenario| scenario.name == name).collect(),
+        },
+    };
     if all.is_empty() {
         eprintln!("error: there is no such scenario; --list shows them");
         return ExitCode::FAILURE;
@@ -173,66 +173,25 @@ fn in_parallel(work: impl Fn(&dyn Fn(usize) -> Option<usize>) + Sync) {
     });
 }
 
-/// The disturbed runs: a round takes one fault for every call of every scenario, the next round the next fault. Neighbouring calls begin with different
-/// ones, so that the first round has all of them.
-fn jobs(references: &[[Outcome; 2]], seed: u64) -> impl Iterator<Item = Job> {
-    let random = Seeded::new(seed);
-    let sizes: Vec<(u64, u64)> = references.iter().map(|[_, new]| (new.calls, new.events)).collect();
-    let kinds = Fault::at_call(0).len();
-    (0..).flat_map(move |round: usize| {
-        let mut jobs = Vec::new();
-        for (scenario, &(calls, events)) in sizes.iter().enumerate() {
-            let mode = |n: u64| if (n + round as u64).is_multiple_of(2) { Mode::V28 } else { Mode::V20 };
-            let mut push = |faults: Vec<Fault>, mode: Mode| jobs.push(Job { scenario, mode, faults, seed, twice: jobs.len() % 97 == 0 });
-            if round < kinds {
-                for at in 1..=calls {
-                    let of = (round + at as usize + 5 * scenario) % kinds;
-                    push(vec![Fault::at_call(at)[of]], mode(at));
-                }
-                if round < 3 {
-                    for index in 1..=events {
-                        push(vec![Fault::Event { index, how: [Delivery::Lost, Delivery::Twice, Delivery::Late][round] }], mode(index));
-                    }
-                }
-            } else {
-                // Two or three at random.
-                for _ in 0..calls {
-                    let faults = (0..2 + random.next() % 2).map(|_| {
-                        let at = 1 + random.next() % (calls + calls / 2);
-                        Fault::at_call(at)[(random.next() % kinds as u64) as usize]
-                    });
-                    let faults: Vec<Fault> = faults.collect();
-                    let mode = mode(random.next());
-                    push(faults, mode);
-                }
-            }
-        }
-        jobs
-    })
-}
-
 fn disturb(options: &Options, all: &[Scenario], references: &[[Outcome; 2]], begun: Instant) -> (usize, Vec<Failure>, usize) {
     let deadline = begun + Duration::from_secs(options.seconds);
-    let queue = Arc::new(Mutex::new(jobs(references, options.seed).take(options.runs)));
+    let queue = Mutex::new(jobs::jobs(all, references, options.seed).skip(options.skip).take(options.runs));
     let (done, unsteady, failures) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(Vec::new()));
     let over = AtomicBool::new(false);
     in_parallel(|_| {
         while !over.load(Ordering::SeqCst) {
             let Some(job) = queue.lock().unwrap().next() else { return };
-            let scenario = &all[job.scenario];
-            let reference = &references[job.scenario][usize::from(job.mode == Mode::V28)];
-            let outcome = lab::run_alone(scenario, job.mode, job.seed, &job.faults, None);
-            let why = judge::disturbed(scenario, reference, &outcome, &job.faults);
+            let Tried { name, scenario, faults, outcome, why } = attempt(all, references, options.seed, &job, None);
             if !why.is_empty() {
                 let mut failures = failures.lock().unwrap();
-                failures.push(Failure { scenario: scenario.name, mode: job.mode, faults: job.faults.clone(), seed: job.seed, why });
+                failures.push(Failure { scenario: name.clone(), mode: job.mode, faults: faults.clone(), seed: options.seed, why });
                 if failures.len() >= 400 {
                     over.store(true, Ordering::SeqCst);
                 }
             }
-            if job.twice && lab::run_alone(scenario, job.mode, job.seed, &job.faults, None).hash != outcome.hash {
+            if job.twice && lab::run_alone(&scenario, job.mode, options.seed, &faults, None).hash != outcome.hash {
                 unsteady.fetch_add(1, Ordering::SeqCst);
-                println!("not the same twice: --scenario {} --mode {} --seed {} --faults {}", scenario.name, job.mode, job.seed, words(&job.faults));
+                println!("not the same twice: --scenario {name} --mode {} --seed {} --faults {}", job.mode, options.seed, words(&faults));
             }
             done.fetch_add(1, Ordering::SeqCst);
             if Instant::now() > deadline {
@@ -241,6 +200,35 @@ fn disturb(options: &Options, all: &[Scenario], references: &[[Outcome; 2]], beg
         }
     });
     (done.into_inner(), failures.into_inner().unwrap(), unsteady.into_inner())
+}
+
+/// One disturbed run that was made, and what is wrong with it.
+struct Tried<'a> {
+    name: String,
+    scenario: Cow<'a, Scenario>,
+    faults: Vec<Fault>,
+    outcome: Outcome,
+    why: Vec<String>,
+}
+
+fn attempt<'a>(all: &'a [Scenario], references: &[[Outcome; 2]], seed: u64, job: &Job, bug: Option<Bug>) -> Tried<'a> {
+    match job.of {
+        Of::Scenario(index) => {
+            let (scenario, reference) = (&all[index], &references[index][usize::from(job.mode == Mode::V28)]);
+            let outcome = lab::run_alone(scenario, job.mode, seed, &job.faults, bug);
+            let why = judge::disturbed(scenario, reference, &outcome, &job.faults);
+            Tried { name: scenario.name.to_owned(), scenario: Cow::Borrowed(scenario), faults: job.faults.clone(), outcome, why }
+        }
+        Of::Swarm(number) => {
+            let scenario = scenarios::swarm(number);
+            let reference = lab::run_alone(&scenario, job.mode, seed, &[], None);
+            let faults = jobs::at_random(number, reference.calls, 1 + number % 3);
+            let outcome = lab::run_alone(&scenario, job.mode, seed, &faults, bug);
+            let mut why = judge::disturbed(&scenario, &reference, &outcome, &faults);
+            why.extend(judge::alone(&scenario, &reference).into_iter().map(|line| format!("undisturbed: {line}")));
+            Tried { name: format!("swarm-{number}"), scenario: Cow::Owned(scenario), faults, outcome, why }
+        }
+    }
 }
 
 /// Looks for every bug of the bank: undisturbed first, then with faults, until a run is wrong.
@@ -261,15 +249,13 @@ fn bank(all: &[Scenario], references: &[[Outcome; 2]], seed: u64) -> ExitCode {
 
 /// The first run that shows the bug, and how.
 fn find(all: &[Scenario], references: &[[Outcome; 2]], seed: u64, bug: Bug) -> Option<String> {
-    let undisturbed = all.iter().enumerate().map(|(scenario, _)| Job { scenario, mode: Mode::V28, faults: Vec::new(), seed, twice: false });
+    let undisturbed = (0..all.len()).map(|index| Job { of: Of::Scenario(index), mode: Mode::V28, faults: Vec::new(), twice: false });
     // A part of the disturbed runs, from all scenarios.
-    for (count, job) in undisturbed.chain(jobs(references, seed).step_by(29)).take(1000).enumerate() {
-        let scenario = &all[job.scenario];
-        let reference = &references[job.scenario][usize::from(job.mode == Mode::V28)];
-        let outcome = lab::run_alone(scenario, job.mode, job.seed, &job.faults, Some(bug));
-        if let Some(why) = judge::disturbed(scenario, reference, &outcome, &job.faults).first() {
+    for (count, job) in undisturbed.chain(jobs::jobs(all, references, seed).step_by(29)).take(1000).enumerate() {
+        let Tried { name, faults, why, .. } = attempt(all, references, seed, &job, Some(bug));
+        if let Some(why) = why.first() {
             let why: String = why.chars().take(90).collect();
-            return Some(format!("run {}, {} {}: {why}", count + 1, scenario.name, words(&job.faults)));
+            return Some(format!("run {}, {name} {}: {why}", count + 1, words(&faults)));
         }
     }
     None

@@ -1,0 +1,82 @@
+//! Which disturbed runs there are, in their order.
+
+use super::engine::Mode;
+use super::fault::{Delivery, Fault};
+use super::lab::{Outcome, Seeded};
+use super::scenario::Scenario;
+
+/// One disturbed run.
+pub struct Job {
+    pub of: Of,
+    pub mode: Mode,
+    /// Those of a swarm are known when its calls are counted: [`at_random`].
+    pub faults: Vec<Fault>,
+    /// Run twice, to see that it comes to the same.
+    pub twice: bool,
+}
+
+/// Of what.
+#[derive(Clone, Copy)]
+pub enum Of {
+    /// A scenario, by its index.
+    Scenario(usize),
+    /// The swarm of a seed.
+    Swarm(u64),
+}
+
+/// First one fault at every call of every scenario; then the other faults at each call, and between them pairs and triples of faults and
+/// swarms of specs.
+pub fn jobs(all: &[Scenario], references: &[[Outcome; 2]], seed: u64) -> impl Iterator<Item = Job> {
+    let kinds = Fault::at_call(0).len();
+    let first = single(all, references, 0).len();
+    let mut singles = (0..kinds).flat_map(move |round| single(all, references, round));
+    let mut pairs = pairs(all, references, seed);
+    (0_u64..).map_while(move |turn| {
+        let job = match turn % 8 {
+            _ if turn < first as u64 => singles.next(),
+            0 => Some(Job { of: Of::Swarm(seed.wrapping_mul(1 << 32) + turn), mode: mode(turn / 8), faults: Vec::new(), twice: false }),
+            1..=4 => singles.next().or_else(|| pairs.next()),
+            _ => pairs.next(),
+        };
+        job.map(|job| Job { twice: turn % 97 == 0, ..job })
+    })
+}
+
+/// One fault for every call of every scenario. Neighbouring calls begin with different ones, so that the first round has all of them.
+fn single(all: &[Scenario], references: &[[Outcome; 2]], round: usize) -> Vec<Job> {
+    let kinds = Fault::at_call(0).len();
+    let mut jobs = Vec::new();
+    for (index, (scenario, [_, new])) in all.iter().zip(references).enumerate() {
+        let mut push = |fault: Fault, n: u64| jobs.push(Job { of: Of::Scenario(index), mode: mode(n + round as u64), faults: vec![fault], twice: false });
+        for at in (1 + round as u64 % scenario.stride..=new.calls).step_by(usize::try_from(scenario.stride).unwrap()) {
+            push(Fault::at_call(at)[(round + usize::try_from(at).unwrap() + 5 * index) % kinds], at);
+        }
+        if let Some(how) = [Delivery::Lost, Delivery::Twice, Delivery::Late].into_iter().nth(round) {
+            (1..=new.events).step_by(usize::try_from(scenario.stride).unwrap()).for_each(|event| push(Fault::Event { index: event, how }, event));
+        }
+    }
+    jobs
+}
+
+/// Two or three faults at random, of each scenario in turn.
+fn pairs(all: &[Scenario], references: &[[Outcome; 2]], seed: u64) -> impl Iterator<Item = Job> {
+    let random = Seeded::new(seed);
+    (0..all.len()).cycle().map(move |index| {
+        let (some, engine) = (random.next(), random.next());
+        Job { of: Of::Scenario(index), mode: mode(engine), faults: at_random(some, references[index][1].calls, 2 + some % 2), twice: false }
+    })
+}
+
+/// So many faults of a seed, at calls of a run that has so many undisturbed.
+pub fn at_random(seed: u64, calls: u64, count: u64) -> Vec<Fault> {
+    let random = Seeded::new(seed);
+    let fault = |_| {
+        let kinds = Fault::at_call(1 + random.next() % (calls + calls / 2));
+        kinds[usize::try_from(random.next() % kinds.len() as u64).unwrap()]
+    };
+    (0..count).map(fault).collect()
+}
+
+fn mode(number: u64) -> Mode {
+    if number.is_multiple_of(2) { Mode::V28 } else { Mode::V20 }
+}
