@@ -154,7 +154,7 @@ fn the_documentation_has_the_same_table() {
 fn files_say_what_they_are_for_and_stay_readable() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
-    for folder in ["src", "tests"] {
+    for folder in ["src", "tests", "benches"] {
         for path in files(&root.join(folder)) {
             let text = fs::read_to_string(&path).unwrap();
             let limit = if folder == "tests" || is_test(&path) { TEST_LINES } else { LINES };

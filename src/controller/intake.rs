@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** only a healthy source can delete, only what it showed before, and only as much at once as is believable or was confirmed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -294,9 +294,10 @@ impl Controller {
             if state.unhealthy.is_some() {
                 return Ok(());
             }
+            let seen: BTreeSet<&ObjectRef> = state.seen.iter().map(|(key, _)| key).collect();
             let missing = store
                 .of_source(source)
-                .filter(|(key, item)| !state.seen.iter().any(|(seen, _)| seen == *key) && !shielded(&item.origin))
+                .filter(|(key, item)| !seen.contains(key) && !shielded(&item.origin))
                 .map(|(key, item)| (key.clone(), item.origin.clone()))
                 .collect();
             if let Some(state) = store.sources.get_mut(source) {

@@ -266,32 +266,18 @@ impl Controller {
         Ok(granted.grants)
     }
 
-    /// What is held according to Docker, and what cannot be granted.
-    fn pools(&self, key: &ObjectRef, uid: &Uid, claims: &[Claim]) -> (Vec<Grant>, Pools) {
+    /// What is held according to Docker, and what cannot be granted. Others are looked at only for what is claimed.
+    pub(super) fn pools(&self, key: &ObjectRef, uid: &Uid, claims: &[Claim]) -> (Vec<Grant>, Pools) {
         let settings = &self.parts.settings;
         let world = self.world();
         let mut store = self.store();
-        store.quarantine.retain(|_, until| *until > Instant::now());
         let held = held(&world, key, uid);
-        let range = settings.port_range.first..=settings.port_range.last;
-        let mut ports_taken: BTreeSet<u16> = store.quarantine.keys().copied().collect();
-        let mine = |container: &crate::observed::Container| container.owner.as_ref().is_some_and(|owner| owner.object == *key);
-        let others = || world.containers.values().filter(|c| !mine(c));
-        ports_taken.extend(others().flat_map(|c| c.ports.iter().map(|(_, host, ..)| *host)));
-        // What another object's stopped container will bind again; the ledger may have forgotten it. Who may have to give it up leases another then.
-        let reclaimable = reclaimable(&store, &world);
-        let keeps = |c: &&crate::observed::Container| c.owner.as_ref().is_some_and(|owner| !reclaimable.contains(&owner.uid));
-        let leased = others().filter(keeps).flat_map(|c| naming::grants_from_labels(&c.labels));
-        ports_taken.extend(leased.filter_map(|grant| match grant {
-            Grant::Port { host, .. } => Some(host),
-            Grant::Subnet { .. } | Grant::Refused { .. } => None,
-        }));
-        let wants_port = claims.iter().any(|claim| matches!(claim, Claim::Port { name, fixed: None } if !holds_port(&held, name, &ports_taken)));
-        if wants_port && self.capabilities().local {
-            let own: BTreeSet<u16> = world.of(key).flat_map(|c| c.ports.iter().map(|(_, host, ..)| *host)).collect();
-            let busy = |port: &u16| !own.contains(port) && !self.parts.host.is_port_free(settings.publish_address, *port);
-            let probed: Vec<u16> = range.clone().filter(|port| !ports_taken.contains(port)).filter(busy).collect();
-            ports_taken.extend(probed);
+        let mut pools = Pools { ports: (settings.port_range.first, settings.port_range.last), network: settings.network_pool.clone(), ..Pools::default() };
+        if claims.iter().any(|claim| matches!(claim, Claim::Port { .. })) {
+            store.quarantine.retain(|_, until| *until > Instant::now());
+            pools.ports_fixed = fixed_ports(&store);
+            pools.reclaimable = reclaimable(&store, &world);
+            pools.ports_taken = self.ports_taken(key, claims, &held, &store, &world, &pools.reclaimable);
         }
         let networks: BTreeSet<&str> = claims
             .iter()
@@ -300,21 +286,40 @@ impl Controller {
                 Claim::Port { .. } => None,
             })
             .collect();
-        let mut subnets_taken: BTreeSet<String> =
-            world.networks.values().filter(|n| n.owner.is_none() || !networks.contains(n.name.as_str())).flat_map(|n| n.subnets.iter().cloned()).collect();
-        if !networks.is_empty() && self.capabilities().local {
-            let ours: BTreeSet<&String> = world.networks.values().filter(|n| n.owner.is_some()).flat_map(|n| &n.subnets).collect();
-            subnets_taken.extend(self.parts.host.routes().into_iter().filter(|route| !ours.contains(route)));
+        if !networks.is_empty() {
+            let others = world.networks.values().filter(|n| n.owner.is_none() || !networks.contains(n.name.as_str()));
+            pools.subnets_taken = others.flat_map(|n| n.subnets.iter().cloned()).collect();
+            if self.capabilities().local {
+                let ours: BTreeSet<&String> = world.networks.values().filter(|n| n.owner.is_some()).flat_map(|n| &n.subnets).collect();
+                pools.subnets_taken.extend(self.parts.host.routes().into_iter().filter(|route| !ours.contains(route)));
+            }
         }
-        let pools = Pools {
-            ports: (settings.port_range.first, settings.port_range.last),
-            network: settings.network_pool.clone(),
-            ports_taken,
-            subnets_taken,
-            ports_fixed: fixed_ports(&store),
-            reclaimable,
-        };
         (held, pools)
+    }
+
+    /// Ports in quarantine, of other objects' containers, and of other programs.
+    fn ports_taken(&self, key: &ObjectRef, claims: &[Claim], held: &[Grant], store: &Store, world: &World, reclaimable: &[Uid]) -> BTreeSet<u16> {
+        let settings = &self.parts.settings;
+        let mut taken: BTreeSet<u16> = store.quarantine.keys().copied().collect();
+        let mine = |container: &crate::observed::Container| container.owner.as_ref().is_some_and(|owner| owner.object == *key);
+        let others = || world.containers.values().filter(|c| !mine(c));
+        taken.extend(others().flat_map(|c| c.ports.iter().map(|(_, host, ..)| *host)));
+        // What another object's stopped container will bind again; the ledger may have forgotten it. Who may have to give it up leases another then.
+        let keeps = |c: &&crate::observed::Container| c.owner.as_ref().is_some_and(|owner| !reclaimable.contains(&owner.uid));
+        let leased = others().filter(keeps).flat_map(|c| naming::grants_from_labels(&c.labels));
+        taken.extend(leased.filter_map(|grant| match grant {
+            Grant::Port { host, .. } => Some(host),
+            Grant::Subnet { .. } | Grant::Refused { .. } => None,
+        }));
+        let wants_port = claims.iter().any(|claim| matches!(claim, Claim::Port { name, fixed: None } if !holds_port(held, name, &taken)));
+        if wants_port && self.capabilities().local {
+            let own: BTreeSet<u16> = world.of(key).flat_map(|c| c.ports.iter().map(|(_, host, ..)| *host)).collect();
+            let busy = |port: &u16| !own.contains(port) && !self.parts.host.is_port_free(settings.publish_address, *port);
+            let range = settings.port_range.first..=settings.port_range.last;
+            let probed: Vec<u16> = range.filter(|port| !taken.contains(port)).filter(busy).collect();
+            taken.extend(probed);
+        }
+        taken
     }
 
     /// Takes ports away that could not be bound; true when others may be had instead.

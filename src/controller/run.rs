@@ -326,6 +326,10 @@ impl Controller {
 
     /// Everything was decided on, nothing is due, and every object's last turn left nothing to wait for but time to come.
     fn is_quiet(&self) -> bool {
+        // Asked for each status that is told: while there is work, not all objects are looked at.
+        if !self.queue.is_quiet() {
+            return false;
+        }
         let decided = {
             let store = self.store();
             !store.sources.is_empty()

@@ -86,8 +86,12 @@ impl Reporter {
         let slot = slots.entry(object.clone()).or_default();
         let news = (origin.clone(), status.clone());
         slot.wanted = (slot.written.as_ref() != Some(&news)).then_some(news);
+        let is_wanted = slot.wanted.is_some();
         drop(slots);
-        self.changed.notify_one();
+        // Whoever is woken looks at all of them: a pass over many that are as they were wakes nobody.
+        if is_wanted {
+            self.changed.notify_one();
+        }
     }
 
     /// Forgets what was written: the document is gone, or was edited, so that what is in the file is not known any more.
@@ -195,6 +199,7 @@ mod tests {
     use super::*;
     use crate::resource::Kind;
     use crate::resource::status::Phase;
+    use futures::FutureExt;
     use futures::future::BoxFuture;
 
     /// Counts what it is told to write; each write takes a second.
@@ -219,6 +224,17 @@ mod tests {
 
     fn of(name: &str) -> (ObjectRef, Origin) {
         (ObjectRef::new(Kind::Workspace, "a", name), Origin { source: "s".to_owned(), path: format!("{name}.yaml"), document: 0 })
+    }
+
+    #[test]
+    fn what_is_written_already_wakes_nobody() {
+        let reporter = Reporter::new(Arc::new(Slow::default()));
+        let (x, at) = of("x");
+        reporter.slots().entry(x.clone()).or_default().written = Some((at.clone(), status(Phase::Running, 1)));
+        reporter.offer(&x, &at, &status(Phase::Running, 1));
+        assert!(reporter.changed.notified().now_or_never().is_none());
+        reporter.offer(&x, &at, &status(Phase::Running, 2));
+        assert!(reporter.changed.notified().now_or_never().is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,12 +1,15 @@
-//! A proxy before the engine's socket that writes down which endpoints are called, and that can cut every connection.
+//! A proxy before the engine's socket that writes down which endpoints are called and when, and that can cut every connection.
 //!
 //! Each connection carries one request: the proxy adds `Connection: close`, so that its head is all that needs to be read, and
 //! everything after it (bodies, hijacked streams) passes as it is.
+
+#![allow(dead_code, reason = "each suite uses a part")]
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{UnixListener, UnixStream};
@@ -15,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 /// A running proxy; dropping it cuts all connections.
 pub struct Recorder {
     socket: PathBuf,
-    calls: Arc<Mutex<BTreeSet<String>>>,
+    calls: Arc<Mutex<Vec<(Instant, String)>>>,
     stop: CancellationToken,
     _dir: tempfile::TempDir,
 }
@@ -26,7 +29,7 @@ impl Recorder {
         let dir = tempfile::tempdir()?;
         let socket = dir.path().join("docker.sock");
         let listener = UnixListener::bind(&socket)?;
-        let (calls, stop, engine) = (Arc::<Mutex<BTreeSet<String>>>::default(), CancellationToken::new(), engine.to_owned());
+        let (calls, stop, engine) = (Arc::<Mutex<Vec<_>>>::default(), CancellationToken::new(), engine.to_owned());
         let (record, stopped) = (calls.clone(), stop.clone());
         tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -45,6 +48,11 @@ impl Recorder {
 
     /// What was called so far: `METHOD /path/{id}`, sorted, once each.
     pub fn calls(&self) -> BTreeSet<String> {
+        self.calls.lock().unwrap().iter().map(|(_, call)| call.clone()).collect()
+    }
+
+    /// Every call so far, in order.
+    pub fn log(&self) -> Vec<(Instant, String)> {
         self.calls.lock().unwrap().clone()
     }
 }
@@ -55,7 +63,7 @@ impl Drop for Recorder {
     }
 }
 
-async fn forward(mut client: UnixStream, engine: &Path, record: &Mutex<BTreeSet<String>>) -> io::Result<()> {
+async fn forward(mut client: UnixStream, engine: &Path, record: &Mutex<Vec<(Instant, String)>>) -> io::Result<()> {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -69,7 +77,7 @@ async fn forward(mut client: UnixStream, engine: &Path, record: &Mutex<BTreeSet<
     let line = head.lines().next().unwrap_or_default();
     let mut words = line.split(' ');
     let call = format!("{} {}", words.next().unwrap_or_default(), pattern(words.next().unwrap_or_default()));
-    record.lock().unwrap().insert(call);
+    record.lock().unwrap().push((Instant::now(), call));
     let is = |header: &str, name: &str| header.split(':').next().is_some_and(|key| key.eq_ignore_ascii_case(name));
     let upgrade = head.lines().any(|header| is(header, "upgrade"));
     let mut sent: Vec<&str> = head.lines().filter(|header| upgrade || !is(header, "connection")).collect();

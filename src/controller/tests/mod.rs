@@ -10,10 +10,10 @@ use rig::{Rig, key, workspace};
 use super::run::OnceOutcome;
 use crate::config::prune_setting;
 use crate::observed::{Network, State};
-use crate::resource::{ConditionType, ObjectRef, Truth};
+use crate::resource::{ConditionType, ObjectRef, Truth, Uid};
 use crate::runtime::Change;
 use crate::source::{Item, SourceEvent};
-use crate::state::{EventReason, Ledger, Trigger};
+use crate::state::{Claim, EventReason, Ledger, Trigger};
 
 fn many(count: usize) -> (Vec<Item>, Vec<ObjectRef>) {
     let names: Vec<String> = (0..count).map(|n| format!("w{n}")).collect();
@@ -38,6 +38,20 @@ async fn what_is_settled_costs_listings_only_and_writes_nothing() {
     assert_eq!(rig.engine.take_calls(), vec!["list"; 10]);
     assert_eq!(rig.sink.0.load(Ordering::SeqCst), writes);
     assert_eq!(rig.ledger.journal_of(&keys[0], 100).await.unwrap().len(), journal);
+    rig.end().await;
+}
+
+/// To look at all others for each object makes a start with many a matter of their square.
+#[tokio::test(start_paused = true)]
+async fn others_are_looked_at_only_for_what_is_claimed() {
+    let rig = Rig::start(vec![workspace("w0", "{image: 'web:1', ports: [{name: http, container: 80, publish: 10007}]}")]);
+    rig.until("readiness", |rig| rig.is_ready(&key("w0"))).await;
+    let pools = |claims: &[Claim]| rig.controller.pools(&key("w1"), &Uid("1".to_owned()), claims).1;
+    let none = pools(&[]);
+    assert!(none.ports_fixed.is_empty() && none.subnets_taken.is_empty());
+    assert!(pools(&[Claim::Port { name: "http".to_owned(), fixed: None }]).ports_fixed.contains(&10007));
+    let subnet = pools(&[Claim::Subnet { network: "other".to_owned(), prefix: 26 }]);
+    assert!(subnet.ports_fixed.is_empty() && !subnet.subnets_taken.is_empty());
     rig.end().await;
 }
 
