@@ -89,7 +89,7 @@ async fn killed_while_it_writes_a_status_it_loses_nothing() {
     let original = operator.read("alice/shop.yaml");
     let killed = |path: &std::path::Path, call: &str| {
         let (trace, kill) = (format!("-etrace={call}"), format!("-einject={call}:signal=KILL:when=1"));
-        let status = operator.once_under("strace", &["-f", "--seccomp-bpf", "-qq", "-o/dev/null", "-P", path.to_str().unwrap(), &trace, &kill]);
+        let status = operator.once_under("strace", &["-fqq", "-o/dev/null", "-P", path.to_str().unwrap(), &trace, &kill]);
         assert_eq!(status.signal(), Some(9), "{call}: {}", operator.log());
     };
     let names = || fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>();
