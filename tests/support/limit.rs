@@ -21,7 +21,7 @@ impl Limit {
         let (ended, end) = mpsc::channel::<()>();
         std::thread::spawn(move || {
             if end.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-                drop(kill_process(pid, Signal::KILL));
+                _ = kill_process(pid, Signal::KILL);
             }
         });
         Self { _ended: ended }
