@@ -48,11 +48,8 @@ pub fn converge(b: &mut Builder<'_>, want: &ContainerSpec, gate: &[usize], may_s
 }
 
 fn create(b: &mut Builder<'_>, want: &ContainerSpec, gate: &[usize], may_start: bool) -> Progress {
-    if let Some(foreign) = b.input.world.container_named(&want.name) {
-        let message = format!("container {} ({}) has the name and is not this object's; rename or remove it", want.name, foreign.id.short());
-        b.report(ConditionType::NameConflict, message.clone());
-        b.wait(WaitKey::Container(foreign.id.clone()), None, format!("the name {}", want.name));
-        return Progress::Failed(Reason::NameConflict, message);
+    if let Some(conflict) = taken(b, &want.name) {
+        return conflict;
     }
     let Some(image_id) = image::resolve(b, &want.image) else { return fetching(b) };
     let known = b.input.facts.applied.contains_key(&want.name);
@@ -66,6 +63,15 @@ fn create(b: &mut Builder<'_>, want: &ContainerSpec, gate: &[usize], may_start: 
     after.extend([made, recorded]);
     let start = b.push(Operation::Start(super::Target::Made { node: made, name: want.name.clone() }), Action::Start, cause, after);
     Progress::Working(Reason::Progressing, format!("making {}", want.name), Some(start))
+}
+
+/// What stands in the way of giving a container that name, which none of this object's has.
+pub fn taken(b: &mut Builder<'_>, name: &str) -> Option<Progress> {
+    let foreign = b.input.world.container_named(name)?;
+    let message = format!("container {name} ({}) has the name and is not this object's; rename or remove it", foreign.id.short());
+    b.report(ConditionType::NameConflict, message.clone());
+    b.wait(WaitKey::Container(foreign.id.clone()), None, format!("the name {name}"));
+    Some(Progress::Failed(Reason::NameConflict, message))
 }
 
 /// Adds the creation of a container, after the networks and volumes that this plan makes for it.

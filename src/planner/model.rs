@@ -3,15 +3,64 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 
 use super::{Capabilities, Operation, Plan, PlanInput, Standing, Target, Task, check, plan};
-use crate::desired::{Intent, naming};
+use crate::desired::lower::{LowerInput, Surroundings, claims, lower, namespace_claim};
+use crate::desired::merge::{Tenants, resolve};
+use crate::desired::{Intent, NetworkWant, naming};
 use crate::observed::{Container, ContainerId, Details, HealthState, Network, State, TaskKey, TaskResult, TaskState, Volume, World};
-use crate::resource::{Kind, ObjectRef};
-use crate::state::{Fact, Facts};
+use crate::resource::{Kind, ObjectRef, Uid};
+use crate::state::{Admission, Claim, Fact, Facts, Grant};
 
 /// The installation of all models.
 pub const INSTALLATION: &str = "dm";
+
+pub fn uid() -> Uid {
+    Uid("01936f2e-7b7c-7000-8000-000000000001".to_owned())
+}
+
+/// A workspace `shop` of alice with this spec, every claim granted.
+pub fn intent(spec: Value, generation: u64) -> Intent {
+    let document = json!({"apiVersion": "dockmaster/v1", "kind": "Workspace", "metadata": {"name": "shop", "namespace": "alice"}, "spec": spec});
+    let resource: crate::resource::Object<crate::resource::WorkspaceSpec> = serde_json::from_value(document).unwrap();
+    let all = BTreeMap::new();
+    let tenants = Tenants { all: &all, namespace: "alice" };
+    let resolved = resolve(&resource.spec, &BTreeMap::new(), tenants);
+    let object = ObjectRef::new(Kind::Workspace, "alice", "shop");
+    let mut port = 10_000;
+    let mut grant = |claim: &Claim| match claim {
+        Claim::Port { name, fixed } => {
+            port += 1;
+            Grant::Port { name: name.clone(), host: fixed.unwrap_or(port) }
+        }
+        Claim::Subnet { network, .. } => Grant::Subnet { network: network.clone(), cidr: "10.213.1.0/28".to_owned() },
+    };
+    let grants: Vec<Grant> = claims(INSTALLATION, &object, &resolved).unwrap().iter().map(&mut grant).collect();
+    let around = Surroundings {
+        installation: INSTALLATION,
+        host_paths: &[],
+        links: &BTreeMap::new(),
+        publish_address: "127.0.0.1",
+        disk_limit: false,
+        nano_cpus: 8_000_000_000,
+    };
+    let lowered = lower(&LowerInput {
+        around,
+        resource: &resource,
+        resolved: &resolved,
+        tenants,
+        admission: &Admission { uid: uid(), generation, created: "2026-03-01T00:00:00Z".parse().unwrap() },
+        grants: &grants,
+        directory: "/specs/alice",
+        own_digest: &format!("digest-{generation}"),
+    });
+    let Intent::Present(mut desired) = lowered else { panic!("{lowered:?}") };
+    assert!(desired.fatal.is_empty(), "{:?}", desired.fatal);
+    let Claim::Subnet { network: name, .. } = namespace_claim(INSTALLATION, "alice") else { unreachable!() };
+    desired.networks.insert(0, NetworkWant { name, subnet: "10.213.0.0/26".to_owned(), labels: naming::namespace_labels(INSTALLATION, "alice") });
+    Intent::Present(desired)
+}
 
 /// One object on a small engine.
 pub struct Model {
@@ -114,10 +163,12 @@ impl Model {
                 Target::Existing { id, .. } => id.clone(),
                 Target::Made { node, .. } => ids[node].clone(),
             });
-            if let Some(made) = self.one(&node.operation, target) {
+            if let Some(made) = self.one(&node.operation, target.clone()) {
                 ids.insert(index, made);
             }
-            self.at_most_one_runs();
+            if let (Operation::Start(_), Some(started)) = (&node.operation, target) {
+                self.runs_alone(&started);
+            }
         }
     }
 
@@ -177,13 +228,11 @@ impl Model {
         states
     }
 
-    fn at_most_one_runs(&self) {
-        let mut active: BTreeMap<(ObjectRef, Option<String>, crate::desired::Role), usize> = BTreeMap::new();
-        for container in self.world.containers.values().filter(|c| c.is_active()) {
-            let owner = container.owner.as_ref().unwrap();
-            *active.entry((owner.object.clone(), owner.service.clone(), owner.role)).or_default() += 1;
-        }
-        assert!(active.values().all(|count| *count <= 1), "two run: {:?}", self.states());
+    fn runs_alone(&self, started: &ContainerId) {
+        let place = |c: &Container| c.owner.as_ref().map(|owner| (owner.object.clone(), owner.service.clone(), owner.role));
+        let started = place(&self.world.containers[started]);
+        let beside = self.world.containers.values().filter(|c| c.is_active() && place(c) == started);
+        assert!(beside.count() == 1, "two run: {:?}", self.states());
     }
 
     /// Applies one operation; gives the container that it made.
@@ -250,7 +299,10 @@ impl Model {
                 container.state = State::Exited { code: 143 };
                 details.finished = Some(now);
             }
-            Operation::Rename { to, .. } => container.name.clone_from(to),
+            Operation::Rename { to, .. } => {
+                assert!(self.world.container_named(to).is_none(), "{to} exists");
+                container.name.clone_from(to);
+            }
             Operation::Update { limits, .. } => {
                 details.memory = limits.memory.map_or(0, |m| m.0);
                 details.nano_cpus = limits.cpu.map_or(0, |c| c.0);

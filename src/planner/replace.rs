@@ -5,7 +5,7 @@
 //! **Invariant:** at most one of the two runs. The old is removed only when the new was seen to work.
 
 use super::builder::{Builder, target};
-use super::container::{Progress, fetching, push_create, record_applied};
+use super::container::{Progress, fetching, push_create, record_applied, taken};
 use super::readiness::{self, Readiness};
 use super::{Action, Cause, Operation, Target, hooks, image, last_lines};
 use crate::desired::{ContainerSpec, Role};
@@ -19,6 +19,10 @@ pub const NEXT: &str = "_next";
 
 /// Begins an exchange. While the image is fetched, the old container runs on.
 pub fn begin(b: &mut Builder<'_>, want: &ContainerSpec, old: (&Container, &Identity), cause: Cause, gate: &[usize], may_start: bool) -> Progress {
+    let name = format!("{}{NEXT}", want.name);
+    if let Some(conflict) = taken(b, &name) {
+        return conflict;
+    }
     let Some(image_id) = image::resolve(b, &want.image) else { return fetching(b) };
     if old.0.is_active() && !before_stop(b, want, old.0) {
         return Progress::Working(Reason::Progressing, format!("{} is about to be replaced", want.name), None);
@@ -30,7 +34,6 @@ pub fn begin(b: &mut Builder<'_>, want: &ContainerSpec, old: (&Container, &Ident
             None => return Progress::Working(Reason::Progressing, format!("{} is about to be replaced", want.name), None),
         }
     }
-    let name = format!("{}{NEXT}", want.name);
     let made = push_create(b, want, &name, image_id, cause.clone());
     b.nodes[made].action = Action::Replace;
     let new = || Target::Made { node: made, name: name.clone() };
@@ -62,6 +65,9 @@ pub fn proceed(b: &mut Builder<'_>, want: &ContainerSpec, old: Option<(&Containe
         return working("clearing the replacement of");
     }
     let Some(old) = old else {
+        if let Some(conflict) = taken(b, &want.name) {
+            return conflict;
+        }
         // The old one is gone already: what is left is the name. Should it be out of date, the next plan says so.
         finish(b, want, None, new, &cause);
         return working("renaming the replacement of");

@@ -1,65 +1,16 @@
 //! The planner over a small engine: what it does, and that it ends right wherever it is interrupted.
 
-use std::collections::BTreeMap;
-
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::model::{INSTALLATION, Model};
+use super::model::Model;
+pub(super) use super::model::{intent, uid};
 use super::{Operation, Plan, print};
-use crate::desired::lower::{LowerInput, Surroundings, claims, lower, namespace_claim};
-use crate::desired::merge::{Tenants, resolve};
-use crate::desired::{Intent, NetworkWant, naming};
+use crate::desired::Intent;
 use crate::observed::{HealthState, State, TaskKey, TaskResult, TaskState};
 use crate::resource::status::Phase;
-use crate::resource::{ConditionType, Object, ObjectRef, Reason, Truth, Uid, WorkspaceSpec};
-use crate::state::{Admission, Claim, Consent, Fact, Farewell, Grant, Tombstone};
-
-pub(super) fn uid() -> Uid {
-    Uid("01936f2e-7b7c-7000-8000-000000000001".to_owned())
-}
-
-/// A workspace `shop` of alice with this spec, every claim granted.
-pub(super) fn intent(spec: Value, generation: u64) -> Intent {
-    let document = json!({"apiVersion": "dockmaster/v1", "kind": "Workspace", "metadata": {"name": "shop", "namespace": "alice"}, "spec": spec});
-    let resource: Object<WorkspaceSpec> = serde_json::from_value(document).unwrap();
-    let all = BTreeMap::new();
-    let tenants = Tenants { all: &all, namespace: "alice" };
-    let resolved = resolve(&resource.spec, &BTreeMap::new(), tenants);
-    let object = ObjectRef::new(crate::resource::Kind::Workspace, "alice", "shop");
-    let mut port = 10_000;
-    let mut grant = |claim: &Claim| match claim {
-        Claim::Port { name, fixed } => {
-            port += 1;
-            Grant::Port { name: name.clone(), host: fixed.unwrap_or(port) }
-        }
-        Claim::Subnet { network, .. } => Grant::Subnet { network: network.clone(), cidr: "10.213.1.0/28".to_owned() },
-    };
-    let grants: Vec<Grant> = claims(INSTALLATION, &object, &resolved).unwrap().iter().map(&mut grant).collect();
-    let around = Surroundings {
-        installation: INSTALLATION,
-        host_paths: &[],
-        links: &BTreeMap::new(),
-        publish_address: "127.0.0.1",
-        disk_limit: false,
-        nano_cpus: 8_000_000_000,
-    };
-    let lowered = lower(&LowerInput {
-        around,
-        resource: &resource,
-        resolved: &resolved,
-        tenants,
-        admission: &Admission { uid: uid(), generation, created: "2026-03-01T00:00:00Z".parse().unwrap() },
-        grants: &grants,
-        directory: "/specs/alice",
-        own_digest: &format!("digest-{generation}"),
-    });
-    let Intent::Present(mut desired) = lowered else { panic!("{lowered:?}") };
-    assert!(desired.fatal.is_empty(), "{:?}", desired.fatal);
-    let Claim::Subnet { network: name, .. } = namespace_claim(INSTALLATION, "alice") else { unreachable!() };
-    desired.networks.insert(0, NetworkWant { name, subnet: "10.213.0.0/26".to_owned(), labels: naming::namespace_labels(INSTALLATION, "alice") });
-    Intent::Present(desired)
-}
+use crate::resource::{ConditionType, Reason, Truth};
+use crate::state::{Consent, Fact, Farewell, Tombstone};
 
 pub(super) fn model() -> Model {
     let mut model = Model::new("shop");
@@ -541,6 +492,18 @@ fn foreign_things_are_never_touched() {
     let plan = other.plan(&want);
     assert!(plan.nodes.iter().all(|node| node.operation.name() != "create"), "{}", text(&other, &plan));
     assert_eq!(plan.verdict.reason, Reason::NameConflict);
+    // Nor is what has the name that a replacement would have for a while.
+    let mut replaced = model();
+    replaced.settle(&want);
+    let mut foreign = other.world.container_named("dm-ws-alice.shop").unwrap().clone();
+    (foreign.id, foreign.name) = (crate::observed::ContainerId("other".to_owned()), "dm-ws-alice.shop_next".to_owned());
+    replaced.world.insert(foreign.clone());
+    let plan = replaced.plan(&intent(web("web:2"), 2));
+    assert!(plan.nodes.iter().all(|node| !node.operation.is_mutating()), "{}", text(&replaced, &plan));
+    assert_eq!(plan.verdict.reason, Reason::NameConflict);
+    assert!(plan.verdict.message.contains("dm-ws-alice.shop_next"), "{}", plan.verdict.message);
+    replaced.world.remove(&foreign.id);
+    replaced.settle(&intent(web("web:2"), 2));
     other.world.volumes = m.world.volumes.clone();
     other.world.volumes.values_mut().for_each(|v| v.owner = None);
     assert_eq!(other.plan(&want).verdict.reason, Reason::VolumeConflict);

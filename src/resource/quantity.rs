@@ -105,8 +105,9 @@ impl FromStr for Duration {
     type Err = QuantityError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || QuantityError { text: text.to_owned(), what: "a duration of one second or more", example: "`90s`, `30m`, `1h30m` or `7d`" };
-        let parsed = humantime::parse_duration(text.trim()).map_err(|_| error())?;
-        let signed = jiff::SignedDuration::try_from(parsed).map_err(|_| error())?;
+        let parsed = Some(text.trim()).filter(|text| is_spelled_out(text)).and_then(|text| humantime::parse_duration(text).ok()).ok_or_else(error)?;
+        let whole = i64::try_from(parsed.as_millis()).map_err(|_| error())?;
+        let signed = jiff::SignedDuration::from_millis(whole);
         // A century bounds the arithmetic on instants.
         let valid = signed >= jiff::SignedDuration::from_secs(1) && signed <= jiff::SignedDuration::from_hours(24 * 36_525);
         valid.then_some(Duration(signed)).ok_or_else(error)
@@ -115,24 +116,46 @@ impl FromStr for Duration {
 
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut seconds = self.0.as_secs();
-        if seconds == 0 {
-            return write!(f, "{}ms", self.0.as_millis());
+        let mut millis = self.0.as_millis();
+        if millis == 0 {
+            return f.write_str("0ms");
         }
-        for (unit, name) in [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")] {
-            if seconds >= unit {
-                write!(f, "{}{name}", seconds / unit)?;
-                seconds %= unit;
+        for (unit, name) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")] {
+            if millis >= unit {
+                write!(f, "{}{name}", millis / unit)?;
+                millis %= unit;
             }
         }
         Ok(())
     }
 }
 
+/// Whether a text is figures with their units, as the schema has it; to the library `5 0m` is 50 minutes.
+fn is_spelled_out(text: &str) -> bool {
+    let skip = |text: &mut &str, is: fn(char) -> bool| {
+        let rest = text.trim_start_matches(is);
+        let skipped = rest.len() < text.len();
+        *text = rest;
+        skipped
+    };
+    let mut rest = text;
+    while !rest.is_empty() {
+        let whole = skip(&mut rest, |c| c.is_ascii_digit());
+        let fraction = rest.strip_prefix('.').inspect(|after| rest = after).is_none() || skip(&mut rest, |c| c.is_ascii_digit());
+        skip(&mut rest, char::is_whitespace);
+        let unit = skip(&mut rest, |c| c.is_ascii_alphabetic());
+        skip(&mut rest, char::is_whitespace);
+        if !(whole && fraction && unit) {
+            return false;
+        }
+    }
+    true
+}
+
 /// A non-negative decimal as an integer scaled by 10^`digits`; further digits are cut.
 fn decimal(text: &str, digits: usize) -> Option<u128> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if whole.is_empty() && fraction.is_empty() || !text.bytes().all(|b| b.is_ascii_digit() || b == b'.') || fraction.contains('.') {
+    if text.is_empty() || text.ends_with('.') || !text.bytes().all(|b| b.is_ascii_digit() || b == b'.') || fraction.contains('.') {
         return None;
     }
     let padded: String = fraction.chars().chain(std::iter::repeat('0')).take(digits).collect();
@@ -183,7 +206,7 @@ macro_rules! textual {
 
 textual!(Bytes, "Bytes", "a size such as `512m`, `2g` or `10Gi`", r"^\s*[0-9]*\.?[0-9]+\s*([kKmMgGtTpP]?[iI]?[bB]?)\s*$");
 textual!(Cpu, "Cpu", "a number of CPUs such as `\"0.5\"`, `\"2\"` or `500m`", r"^\s*[0-9]*\.?[0-9]+m?\s*$");
-textual!(Duration, "Duration", "a duration such as `90s`, `30m`, `1h30m` or `7d`", r"^\s*([0-9]+\s*[a-zA-Z]+\s*)+$");
+textual!(Duration, "Duration", "a duration such as `90s`, `30m`, `1h30m` or `7d`", r"^\s*([0-9]+(\.[0-9]+)?\s*[a-zA-Z]+\s*)+$");
 
 #[cfg(test)]
 mod tests {
@@ -197,7 +220,7 @@ mod tests {
         {
             assert_eq!(text.parse::<Bytes>(), Ok(Bytes(bytes)), "{text}");
         }
-        for text in ["", "m", "-1m", "1x", "1.2.3m", "99999999999999p", "1e3"] {
+        for text in ["", "m", "-1m", "1x", "1.2.3m", "99999999999999p", "1e3", "2."] {
             assert!(text.parse::<Bytes>().is_err(), "{text}");
         }
     }
@@ -214,12 +237,18 @@ mod tests {
 
     #[test]
     fn durations_start_at_one_second() {
-        for (text, seconds) in [("1s", 1), ("90s", 90), ("1h30m", 5400), ("7d", 604_800), ("2w", 1_209_600)] {
+        for (text, seconds) in [("1s", 1), ("90s", 90), ("1h30m", 5400), ("7d", 604_800), ("2w", 1_209_600), ("1.5h", 5400)] {
             assert_eq!(text.parse::<Duration>(), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for text in ["", "0s", "500ms", "30", "-5m", "5x", "9999999d"] {
+        for text in ["", "0s", "500ms", "30", "-5m", "5x", "9999999d", "2000000µs", "5 0m", "1.h", ".5h"] {
             assert!(text.parse::<Duration>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn durations_keep_their_milliseconds() {
+        assert_eq!("1500ms".parse::<Duration>().map(|duration| duration.to_string()), Ok("1s500ms".to_owned()));
+        assert_eq!("2s 300us".parse::<Duration>().map(|duration| duration.to_string()), Ok("2s".to_owned()));
     }
 
     proptest! {
@@ -227,7 +256,8 @@ mod tests {
         fn printing_and_reading_agree(bytes in 0u64..(i64::MAX as u64), nanos in 1_000_000i64..1_000_000_000_000, seconds in 1i64..3_000_000_000) {
             prop_assert_eq!(Bytes(bytes).to_string().parse(), Ok(Bytes(bytes)));
             prop_assert_eq!(Cpu(nanos).to_string().parse(), Ok(Cpu(nanos)));
-            prop_assert_eq!(Duration::from_secs(seconds).to_string().parse(), Ok(Duration::from_secs(seconds)));
+            let duration = Duration(jiff::SignedDuration::from_millis(seconds * 1000 + nanos % 1000));
+            prop_assert_eq!(duration.to_string().parse(), Ok(duration));
         }
 
         #[test]

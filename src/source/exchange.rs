@@ -409,9 +409,13 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-fn short_hash(bytes: &[u8]) -> String {
+pub(super) fn short_hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
+#[cfg(test)]
+mod editors;
+#[cfg(test)]
+mod killed;
 #[cfg(test)]
 mod tests;

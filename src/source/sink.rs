@@ -231,6 +231,54 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_mounted_configuration_may_be_swapped_at_any_moment() {
+        use std::os::unix::fs::symlink;
+        let (_directory, root, file) = specs(TWO);
+        let folder = file.parent().unwrap().to_owned();
+        // As Kubernetes does it: a new directory, a new link in the place of the old, and the old directory goes.
+        let swap = move |version: u32| {
+            let data = folder.join(format!("..{version}"));
+            fs::create_dir(&data).unwrap();
+            let new = fs::File::create(data.join("x.yaml")).unwrap();
+            std::io::Write::write_all(&mut &new, format!("# version {version}\n{TWO}").as_bytes()).unwrap();
+            // Saved long ago, so that nobody waits for it to come to rest.
+            new.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(60)).unwrap();
+            symlink(format!("..{version}"), folder.join("..data_tmp")).unwrap();
+            fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
+            if version > 0 {
+                fs::remove_dir_all(folder.join(format!("..{}", version - 1))).unwrap_or_else(|error| assert_ne!(error.kind(), std::io::ErrorKind::NotFound));
+            }
+        };
+        swap(0);
+        fs::remove_file(&file).unwrap();
+        symlink("..data/x.yaml", &file).unwrap();
+        let sink = Inline::new(vec![root.clone()]);
+        let is_done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let seen = is_done.clone();
+        let swaps = std::thread::spawn(move || {
+            let mut version = 0;
+            while !seen.load(std::sync::atomic::Ordering::SeqCst) {
+                version += 1;
+                swap(version);
+            }
+            version
+        });
+        for _ in 0..30 {
+            match sink.write(&workspace("a"), &at(&root, 0), &status(Phase::Running)).await {
+                Ok(_) | Err(SinkError::Moved(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        is_done.store(true, std::sync::atomic::Ordering::SeqCst);
+        let last = swaps.join().unwrap();
+        sink.write(&workspace("a"), &at(&root, 0), &status(Phase::Running)).await.unwrap();
+        let written = fs::read_to_string(&file).unwrap();
+        assert!(fs::symlink_metadata(&file).unwrap().is_symlink() && written.contains("phase: Running"), "{written}");
+        let without = set_status(&written, 0, None).unwrap();
+        assert_eq!(without, format!("# version {last}\n{TWO}"));
+    }
+
+    #[tokio::test]
     async fn what_cannot_be_written_inline_is_explained() {
         let (_directory, root, file) = specs("kind: Workspace\nmetadata: &m {name: a}\nstatus: &s {phase: Running}\ncopy: *s\n");
         let sink = Inline::new(vec![root.clone()]);

@@ -27,8 +27,9 @@ pub fn documents(text: &str) -> Vec<Piece> {
     // Each is looked at alone: a broken one may seem to swallow those behind it.
     let piece = |slice: Range<usize>| {
         let found = YamlFile::parse(&text[slice.clone()]).tree().documents().next().map(|document: Document| document.byte_range());
-        let range = found.map_or(slice.clone(), |range| slice.start + range.start as usize..slice.start + range.end as usize);
-        let value = read_all(&text[range.clone()]).into_iter().next().flatten();
+        let range = found.map_or_else(|| slice.clone(), |range| slice.start + range.start as usize..slice.start + range.end as usize);
+        // All of it: what the syntax tree leaves out may be what breaks it.
+        let value = read_all(&text[slice]).into_iter().next().flatten();
         Piece { range, value }
     };
     pieces(text).into_iter().map(piece).collect()

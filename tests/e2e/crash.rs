@@ -1,12 +1,16 @@
-//! The operator killed at random points during a change of ten workspaces, again and again: it always ends right.
+//! The operator killed at random points during a change of ten workspaces, again and again: it always ends right. And killed while it writes a
+//! status: the file is as it was or as it should be, and nobody's edit is lost.
 
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::change::quiet;
-use crate::operator::{Operator, condition};
+use crate::operator::{Operator, condition, sleeper};
 use crate::watch::Watch;
 
 const WORKSPACES: usize = 10;
@@ -75,4 +79,36 @@ async fn killed_at_any_point_of_a_change_it_ends_right() {
         assert_eq!(watch.doubles(), [""; 0], "seed {seed}, round {round}");
     }
     assert_eq!(operator.stop(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_it_writes_a_status_it_loses_nothing() {
+    let operator = Operator::new().await;
+    operator.write("alice/shop.yaml", &format!("# mine\n{}", sleeper("shop", "")));
+    let (directory, file) = (operator.specs().join("alice"), operator.specs().join("alice/shop.yaml"));
+    let original = operator.read("alice/shop.yaml");
+    let killed = |path: &std::path::Path, call: &str| {
+        let (trace, kill) = (format!("-etrace={call}"), format!("-einject={call}:signal=KILL:when=1"));
+        let status = operator.once_under("strace", &["-fqq", "-o/dev/null", "-P", path.to_str().unwrap(), &trace, &kill]);
+        assert_eq!(status.signal(), Some(9), "{call}: {}", operator.log());
+    };
+    let names = || fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>();
+
+    // As it is about to put the new content in place.
+    killed(&file, "renameat2");
+    assert_eq!(operator.read("alice/shop.yaml"), original);
+    assert_eq!(names().len(), 2, "{:?}", names());
+
+    // Right after that, while somebody has the file open, who writes into it when the operator is dead.
+    let mut editor = fs::OpenOptions::new().append(true).open(&file).unwrap();
+    killed(&directory, "fsync");
+    let written = operator.read("alice/shop.yaml");
+    assert!(written.starts_with(&original) && written.contains("status:"), "{written}");
+    editor.write_all(b"# edited\n").unwrap();
+
+    // The next one starts at once.
+    assert_eq!(operator.once(), 0, "{}", operator.log());
+    let text = operator.read("alice/shop.yaml");
+    assert!(text.starts_with("# mine\n") && text.contains("# edited\n") && text.contains("phase: Running"), "{text}");
+    assert_eq!(names(), ["shop.yaml"]);
 }

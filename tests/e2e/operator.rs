@@ -209,6 +209,22 @@ impl Operator {
         self.run_command(&["--once", "--timeout", "60s"]).spawn().map(|mut child| ended(&mut child)).unwrap().code().unwrap()
     }
 
+    /// Runs it once under another program, such as strace; how that ended.
+    pub fn once_under(&self, program: &str, arguments: &[&str]) -> std::process::ExitStatus {
+        let once = self.run_command(&["--once", "--timeout", "60s"]);
+        let log = self.log_file();
+        let mut command = Command::new(program);
+        command.args(arguments).arg(once.get_program()).args(once.get_args()).current_dir(self.home.path()).stdin(Stdio::null());
+        for (name, value) in once.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn();
+        ended(&mut child.unwrap_or_else(|error| panic!("{program}: {error}")))
+    }
+
     /// Asks it to end, and waits; the exit code.
     pub fn stop(&mut self) -> i32 {
         let mut child = self.child.take().unwrap();

@@ -21,7 +21,7 @@ use crate::source::sink::SIDECAR_ENDING;
 pub const REST: Duration = Duration::from_millis(200);
 /// A file that never comes to rest is read as it is after this long.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Temporary files of ours that are older were left behind.
+/// Temporary files of ours that are older were left behind, and so were all that the first look finds: nothing was written yet.
 const LEFTOVER: Duration = Duration::from_secs(10);
 
 /// What a file said when it was last read.
@@ -49,6 +49,8 @@ pub struct Scanner {
     restless: BTreeMap<String, Instant>,
     /// The files with statuses beside them.
     sidecars: BTreeSet<String>,
+    /// How old a temporary file must be to be one that was left behind.
+    leftover: Duration,
 }
 
 /// One look at a root.
@@ -69,7 +71,7 @@ pub struct Look {
 impl Scanner {
     /// Of a root, nothing read yet.
     pub fn new(root: Root) -> Self {
-        Self { root, files: BTreeMap::new(), restless: BTreeMap::new(), sidecars: BTreeSet::new() }
+        Self { root, files: BTreeMap::new(), restless: BTreeMap::new(), sidecars: BTreeSet::new(), leftover: Duration::ZERO }
     }
 
     /// The files and what they say, in the order of their paths.
@@ -95,10 +97,11 @@ impl Scanner {
         };
         let Listing { identity, files, sidecars, hidden, incomplete } = listing;
         for (directory, name) in hidden {
-            if let Err(error) = exchange::sweep(&directory, &name, LEFTOVER) {
+            if let Err(error) = exchange::sweep(&directory, &name, self.leftover) {
                 tracing::debug!(%error, name, "a temporary file could not be removed");
             }
         }
+        self.leftover = LEFTOVER;
         let complete = incomplete.is_none();
         let trouble = incomplete.map(|why| format!("{why}; until then nothing of {} is deleted", self.root.name));
         let lost = self.sidecars.difference(&sidecars).filter(|_| complete);

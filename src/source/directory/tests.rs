@@ -11,7 +11,7 @@ use crate::source::Item;
 use crate::source::sink::Inline;
 use crate::status::StatusSink;
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_millis(400);
 
 fn spec(name: &str, image: &str) -> String {
@@ -189,6 +189,75 @@ async fn each_way_of_saving_is_one_change() {
     }
     fs::write(&file, format!("# a comment\n{}", spec("a", "v5"))).unwrap();
     assert_eq!(rig.rest().await, [], "a comment is no change");
+}
+
+#[tokio::test]
+async fn other_editors_leave_nothing_that_counts_and_are_one_change_too() {
+    let (mut rig, _) = Rig::start(&[("alice/a.yaml", &spec("a", "v0"))]).await;
+    let (root, file) = (rig.root.clone(), rig.root.join("alice/a.yaml"));
+    let at = |name: &str| root.join("alice").join(name);
+    let ways: [(&str, Save<'_>); 3] = [
+        ("emacs, which locks by a link to nowhere and keeps what it saves on the way", &|text| {
+            std::os::unix::fs::symlink("me@host.1:2", at(".#a.yaml")).unwrap();
+            fs::write(at("#a.yaml#"), text).unwrap();
+            fs::rename(&file, at("a.yaml~")).unwrap();
+            fs::write(&file, text).unwrap();
+            fs::remove_file(at("#a.yaml#")).unwrap();
+            fs::remove_file(at(".#a.yaml")).unwrap();
+        }),
+        ("vim with backupcopy, and its swap file", &|text| {
+            fs::write(at(".a.yaml.swp"), "b0VIM").unwrap();
+            fs::copy(&file, at("a.yaml~")).unwrap();
+            fs::write(&file, text).unwrap();
+            fs::remove_file(at(".a.yaml.swp")).unwrap();
+        }),
+        ("JetBrains", &|text| {
+            fs::write(at("a.yaml___jb_tmp___"), text).unwrap();
+            fs::rename(&file, at("a.yaml___jb_old___")).unwrap();
+            fs::rename(at("a.yaml___jb_tmp___"), &file).unwrap();
+            fs::remove_file(at("a.yaml___jb_old___")).unwrap();
+        }),
+    ];
+    for (version, (way, save)) in ways.into_iter().enumerate() {
+        save(&spec("a", &format!("v{}", version + 1)));
+        assert_eq!(brief(&rig.rest().await), ["apply alice/a.yaml#0"], "{way}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_run_left_is_seen_to_before_anything_is_read() {
+    let outer = tempfile::tempdir().unwrap();
+    let root = outer.path().join("specs");
+    fs::create_dir(&root).unwrap();
+    let (old, edited) = (spec("a", "old"), spec("a", "edited"));
+    // Killed right after the exchange: what somebody saved in the instant before it lies beside the file.
+    let path = root.join("a.yaml");
+    let left = format!(".dockmaster-{}-{}-a.yaml", "0".repeat(16), crate::source::exchange::short_hash(old.as_bytes()));
+    fs::write(&path, &old).unwrap();
+    fs::write(root.join(&left), &edited).unwrap();
+    let (rig, listing) = Rig::watch(outer, None).await;
+    assert!(applied(&listing[1]).unwrap().text.contains("image: edited"), "{listing:?}");
+    assert!(!rig.root.join(left).exists());
+}
+
+#[tokio::test]
+async fn a_directory_that_is_made_again_is_watched_again() {
+    let (mut rig, _) = Rig::start(&[("alice/a.yaml", &spec("a", "v0")), ("alice/sub/b.yaml", &spec("b", "v0"))]).await;
+    // Away for a moment, as a move or a restore does it.
+    fs::rename(rig.root.join("alice"), rig.outer.path().join("alice")).unwrap();
+    fs::rename(rig.outer.path().join("alice"), rig.root.join("alice")).unwrap();
+    assert_eq!(brief(&rig.rest().await), [] as [&str; 0]);
+    rig.write("alice/sub/b.yaml", &spec("b", "v1"));
+    assert_eq!(brief(&rig.rest().await), ["apply alice/sub/b.yaml#0"]);
+    // Removed and made by another's hand.
+    fs::remove_dir_all(rig.root.join("alice")).unwrap();
+    rig.write("alice/a.yaml", &spec("a", "v0"));
+    rig.write("alice/sub/b.yaml", &spec("b", "v1"));
+    assert_eq!(brief(&rig.rest().await), [] as [&str; 0]);
+    rig.write("alice/sub/b.yaml", &spec("b", "v2"));
+    assert_eq!(brief(&rig.rest().await), ["apply alice/sub/b.yaml#0"]);
+    fs::remove_dir_all(rig.root.join("alice/sub")).unwrap();
+    assert_eq!(brief(&rig.rest().await), ["gone alice/sub/b.yaml#0"]);
 }
 
 #[tokio::test]
@@ -399,6 +468,26 @@ async fn a_big_checkout_is_seen_whole() {
     let events = rig.until(|event| gone(event).is_some()).await;
     assert_eq!(gone(events.last().unwrap()).unwrap().len(), 10);
     assert_eq!(events.iter().filter(|event| applied(event).is_some()).count(), FILES - 10, "each changed file once");
+}
+
+/// More files, and more events of the kernel, than its queue holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_five_thousand_files_is_seen_whole() {
+    const FILES: usize = 5_000;
+    let (mut rig, _) = Rig::start(&[]).await;
+    (0..FILES).for_each(|index| rig.write(&format!("n{}/w{index}.yaml", index % 7), &spec(&format!("w{index}"), "x")));
+    let mut seen = BTreeSet::new();
+    while seen.len() < FILES {
+        let event = rig.next().await;
+        let item = applied(&event).unwrap_or_else(|| panic!("{event:?}"));
+        assert!(seen.insert(item.resource.reference()), "each once");
+    }
+    // Some are made again, as a checkout does it; the others go, all at once.
+    (1..7).for_each(|folder| fs::remove_dir_all(rig.root.join(format!("n{folder}"))).unwrap());
+    fs::remove_file(rig.root.join("n0/w7.yaml")).unwrap();
+    rig.write("n0/w7.yaml", &spec("w7", "x"));
+    let event = rig.next().await;
+    assert_eq!(gone(&event).map(<[_]>::len), Some(FILES - FILES.div_ceil(7)), "{event:?}");
 }
 
 #[tokio::test]

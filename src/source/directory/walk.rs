@@ -182,6 +182,20 @@ impl Walk {
     }
 }
 
+/// Does something with the rights of nobody, if the tests run as root.
+#[cfg(test)]
+pub fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let (own, nobody) = (rustix::process::getuid(), rustix::process::Uid::from_raw(65_534));
+    // The rights are the thread's, and end with it.
+    let other = move || {
+        if own.is_root() {
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        }
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(other).join().unwrap())
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
@@ -228,6 +242,21 @@ mod tests {
         fs::write(directory.path().join("file"), "").unwrap();
         assert!(list(&directory.path().join("file")).is_err());
         assert_eq!(list(directory.path()).unwrap().files.len(), 0);
+    }
+
+    /// As another user than root, to whom rights mean nothing.
+    #[test]
+    fn a_directory_without_rights_is_incomplete() {
+        let directory = tempfile::tempdir().unwrap();
+        let closed = directory.path().join("alice");
+        fs::create_dir(&closed).unwrap();
+        fs::write(closed.join("a.yaml"), "").unwrap();
+        for (mode, found) in [(0o000, 0), (0o444, 0), (0o555, 1)] {
+            fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+            let listing = as_nobody(|| list(directory.path()).unwrap());
+            assert_eq!((listing.incomplete.is_none(), listing.files.len()), (found == 1, found), "{mode:o}: {:?}", listing.incomplete);
+        }
     }
 
     #[test]

@@ -48,9 +48,48 @@ fn matters(event: &Event) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
     use notify::event::{AccessKind, CreateKind, Flag};
 
     use super::*;
+
+    /// The one change that matters is lost in the overflow; that there was one is noticed.
+    #[test]
+    fn what_the_kernel_dropped_is_looked_for() {
+        const PATIENCE: Duration = Duration::from_secs(30);
+        let queue = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse::<usize>().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let (hint, hints) = mpsc::channel();
+        let (go, gate) = mpsc::channel::<()>();
+        let mut watch = Watch::default();
+        // The reader of events stands still in its first hint.
+        let told = move || {
+            hint.send(()).unwrap();
+            _ = gate.recv();
+        };
+        assert!(watch.follow(directory.path(), told));
+        fs::write(directory.path().join("a.yaml"), "").unwrap();
+        hints.recv_timeout(PATIENCE).unwrap();
+        // Like events in a row are one, so there are two files, and they are of no interest.
+        let ours = ["1", "2"].map(|name| directory.path().join(format!("{PREFIX}{name}")));
+        let files = ours.map(|path| fs::File::create(path).unwrap());
+        for _ in 0..queue {
+            for file in &files {
+                file.set_modified(std::time::SystemTime::now()).unwrap();
+            }
+        }
+        fs::write(directory.path().join("b.yaml"), "").unwrap();
+        drop(go);
+        // What was queued of the first file, and then the overflow.
+        let mut more = 0;
+        while hints.recv_timeout(if more == 0 { PATIENCE } else { Duration::from_secs(1) }).is_ok() {
+            more += 1;
+        }
+        assert!(more >= 1, "nothing was hinted at");
+    }
 
     #[test]
     fn an_overflow_matters_and_reading_does_not() {

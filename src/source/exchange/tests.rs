@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::*;
+use crate::source::directory::walk::as_nobody;
 
 fn set(text: &'static str) -> impl FnMut(Option<&str>) -> Result<New, Infallible> {
     move |_| Ok(New::Text(text.to_owned()))
@@ -67,6 +68,25 @@ fn what_would_be_harmed_is_refused() {
     let long = |_: Option<&str>| Ok::<_, Infallible>(New::Text("x".repeat(MAX_FILE_BYTES as usize + 1)));
     assert!(matches!(replace(&path, long), Err(Failure::Refused(_))));
     assert_eq!(fs::read_to_string(&path).unwrap(), "old\n");
+}
+
+#[test]
+fn what_is_read_only_is_refused_and_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.yaml");
+    fs::write(&path, "old\n").unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o555)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+    for new in [New::Text("new\n".into()), New::Nothing] {
+        let mut new = Some(new);
+        let result = as_nobody(|| replace(&path, |_| Ok::<_, Infallible>(new.take().unwrap())));
+        let Err(Failure::Refused(why)) = result else { panic!("{result:?}") };
+        assert!(why.contains("read-only"), "{why}");
+    }
+    let made = as_nobody(|| replace(&directory.path().join("b.yaml"), set("new\n")));
+    assert!(matches!(made, Err(Failure::Refused(_))), "{made:?}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "old\n");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
 #[test]

@@ -275,3 +275,12 @@ fn a_broken_neighbour_does_not_move_the_edit() {
     assert_eq!(set_status(text, 3, Some(&status)).unwrap(), format!("{text}status:\n  phase: Running\n"));
     assert!(set_status(text, 0, Some(&status)).is_err());
 }
+
+#[test]
+fn a_document_that_cannot_be_read_is_not_taken_away_in_part() {
+    // The syntax tree of the second ends before `t`, which would be left to the first and break it.
+    let text = "a: {b: }\n---\n: \nt";
+    assert_eq!(documents(text)[1].value, None);
+    assert!(remove_document(text, 1).is_err());
+    assert!(put_document(text, 1, "c: 1\n").is_err());
+}
