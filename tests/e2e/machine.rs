@@ -153,8 +153,9 @@ impl Machine {
             let [container, name, state] = line.split(' ').collect::<Vec<_>>()[..] else { continue };
             let Some(declared) = self.declared.get(name) else { continue };
             // What is stopped gets its name back when it starts.
-            let rests = declared.there && declared.stopped && state != "running";
-            if !rests && !(declared.there && container == self.operator.container("alice", name, None)) {
+            let rests = declared.stopped && state != "running";
+            let named = container == self.operator.container("alice", name, None);
+            if !declared.there || !(rests || named) {
                 wrong.push(format!("{container} of {name} is left over, {state}"));
             }
         }

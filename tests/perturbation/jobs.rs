@@ -55,7 +55,10 @@ fn single(all: &[Scenario], references: &[[Outcome; 2]], round: usize) -> Vec<Jo
             (1..=new.events).step_by(usize::try_from(scenario.stride).unwrap()).for_each(|event| push(Fault::Event { index: event, how }, event));
         }
     }
-    jobs
+    // Any part of a round has something of every scenario: multiples of the golden ratio are spread evenly.
+    let mut jobs: Vec<(u64, Job)> = (0_u64..).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).zip(jobs).collect();
+    jobs.sort_by_key(|(place, _)| *place);
+    jobs.into_iter().map(|(_, job)| job).collect()
 }
 
 /// Two or three faults at random, of each scenario in turn.

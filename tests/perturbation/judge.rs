@@ -3,12 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dockmaster::desired::naming;
-
 use super::fault::Fault;
 use super::lab::Outcome;
 use super::scenario::Scenario;
-use super::view::INSTALLATION;
 
 /// The longest from the last fault to the last change: two full passes and the longest backoff of a few failures.
 const BOUND: Duration = Duration::from_secs(240);
@@ -48,6 +45,11 @@ pub fn disturbed(scenario: &Scenario, reference: &Outcome, outcome: &Outcome, fa
         wrong.extend(kept(reference, outcome));
         return wrong;
     }
+    if scenario.operators > 1 {
+        // Which of them comes to act, and so whose history counts, is a matter of chance: nothing is harmed.
+        wrong.extend(kept(reference, outcome));
+        return wrong;
+    }
     let over = scenario.ends_with_the_engine && faults.iter().any(|fault| matches!(fault, Fault::EngineRestart { .. }));
     let differs = same_end(scenario, reference, outcome);
     if !differs.is_empty() && !jumped && !over {
@@ -58,8 +60,7 @@ pub fn disturbed(scenario: &Scenario, reference: &Outcome, outcome: &Outcome, fa
     for (what, of, by) in [("created", &outcome.creates, &reference.creates), ("removed", &outcome.removes, &reference.removes)] {
         for (name, count) in of {
             let usual = by.get(name).copied().unwrap_or_default();
-            // Who waits for the lock makes its container as often as it is free.
-            if *count > usual + excused && !jumped && *name != naming::lock_container(INSTALLATION) {
+            if *count > usual + excused && !jumped {
                 wrong.push(format!("R3: {name} was {what} {count} times instead of {usual}"));
             }
         }

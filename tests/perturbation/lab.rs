@@ -25,6 +25,8 @@ use super::watcher::{Strike, Watcher};
 
 /// Nothing changes for so long: more than a full pass.
 const CALM: Duration = Duration::from_secs(65);
+/// The same where several answers may stay away, one after the other.
+const CALM_AMONG_FAULTS: Duration = Duration::from_secs(190);
 /// How long a run may take to be calm after a step.
 const PATIENCE: Duration = Duration::from_secs(1200);
 /// A run with more calls has gone astray.
@@ -97,6 +99,7 @@ pub struct Outcome {
 pub struct Lab {
     site: Site,
     strikes: mpsc::UnboundedReceiver<Strike>,
+    calm: Duration,
     /// By the number of their operator, from 1.
     ledgers: BTreeMap<u64, Arc<MemoryLedger>>,
     lives: BTreeMap<u64, Life>,
@@ -107,6 +110,7 @@ const FIRST: u64 = 1;
 
 impl Lab {
     fn new(scenario: &Scenario, mode: Mode, seed: u64, faults: Vec<Fault>, bug: Option<Bug>) -> Self {
+        let calm = if faults.len() > 1 { CALM_AMONG_FAULTS } else { CALM };
         let clock = LabClock::new();
         let folder = Folder::new();
         let (sender, strikes) = mpsc::unbounded_channel();
@@ -117,7 +121,7 @@ impl Lab {
         let (randomness, host) = (Arc::new(Seeded::new(seed)), Arc::new(LabHost::default()));
         let site = Site { engine, folder, clock, randomness, host, watcher, strikes: sender, bug, locks: scenario.operators > 1 };
         let ledgers = (FIRST..=scenario.operators).map(|operator| (operator, Arc::default())).collect();
-        Self { site, strikes, ledgers, lives: BTreeMap::new() }
+        Self { site, strikes, calm, ledgers, lives: BTreeMap::new() }
     }
 
     /// Starts an operator.
@@ -172,7 +176,7 @@ impl Lab {
             let marks = self.marks();
             if marks != since.1 {
                 since = (Instant::now(), marks);
-            } else if since.0.elapsed() >= CALM {
+            } else if since.0.elapsed() >= self.calm {
                 return true;
             }
         }

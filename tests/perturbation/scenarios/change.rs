@@ -140,7 +140,7 @@ pub fn all() -> Vec<Scenario> {
         Scenario::new("tenant-default-of-a-hundred", vec![Step::Checkout(hundred()), edit("tenants.yaml", "64m", "96m")])
             .must(&["memory 100663296"])
             .must_not(&["memory 67108864"])
-            .stride(40),
+            .stride(200),
         Scenario::new(
             "tenant-quota",
             vec![

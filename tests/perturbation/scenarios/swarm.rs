@@ -56,5 +56,7 @@ pub fn swarm(seed: u64) -> Scenario {
             _ => steps.push(pass(120)),
         }
     }
+    // What waits for idleness or the end of a tombstone is over then.
+    steps.push(pass(1200));
     Scenario::new("swarm", steps)
 }
