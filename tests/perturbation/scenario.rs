@@ -108,6 +108,8 @@ pub struct Scenario {
     pub restless_when_set_back: bool,
     /// Whether what it runs is over when the engine ends it, so that the end is another.
     pub ends_with_the_engine: bool,
+    /// Whether a last status may be written later than the end is looked at.
+    pub reports_late: bool,
     /// How many operators there are, each with a state directory of its own. Only where there are several does each take the lock.
     pub operators: u64,
     /// A fault strikes one of so many calls only: for scenarios with very many.
@@ -124,6 +126,7 @@ impl Scenario {
             must_not: Vec::new(),
             restless_when_set_back: false,
             ends_with_the_engine: false,
+            reports_late: false,
             operators: 1,
             stride: 1,
         }
@@ -146,6 +149,11 @@ impl Scenario {
 
     pub fn ends_with_the_engine(mut self) -> Self {
         self.ends_with_the_engine = true;
+        self
+    }
+
+    pub fn reports_late(mut self) -> Self {
+        self.reports_late = true;
         self
     }
 
