@@ -72,7 +72,7 @@ impl Adapters for Program {
 pub fn options(settings: Option<&RunSettings>, remembered: Option<String>) -> Options {
     let of = |duration: dockmaster::resource::Duration| std::time::Duration::try_from(duration.0).unwrap_or(std::time::Duration::from_secs(2));
     let second = dockmaster::resource::Duration::from_secs;
-    Options { settle: of(settings.map_or(second(2), |s| s.settle)), resync: of(settings.map_or(second(60), |s| s.resync)), remembered }
+    Options { settle: of(settings.map_or(second(2), |s| s.settle)), resync: of(settings.map_or(second(60), |s| s.resync)), remembered, is_writer: false }
 }
 
 /// The helper image of an installation.

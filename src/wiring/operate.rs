@@ -16,7 +16,7 @@ use dockmaster::runtime::docker::helper_image::HelperImage;
 use dockmaster::runtime::docker::lock::{Holder, Lock};
 use dockmaster::runtime::simulated::Latency;
 use dockmaster::source::SpecSource;
-use dockmaster::source::directory::DirectorySource;
+use dockmaster::source::directory::{DirectorySource, Options};
 use dockmaster::source::sink::{Inline, Nowhere, Sidecar};
 use dockmaster::state::directory_lock::StateDirLock;
 use dockmaster::state::sqlite::SqliteLedger;
@@ -298,7 +298,8 @@ async fn sources(settings: &RunSettings, ledger: &dyn Ledger) -> Result<Vec<Arc<
     let mut sources = Vec::new();
     for root in &settings.roots {
         let remembered = ledger.setting(&dockmaster::controller::intake::root_setting(&root.name)).await?;
-        sources.push(Arc::new(DirectorySource::new(root.clone(), super::options(Some(settings), remembered))));
+        let options = Options { is_writer: true, ..super::options(Some(settings), remembered) };
+        sources.push(Arc::new(DirectorySource::new(root.clone(), options)));
     }
     Ok(sources)
 }

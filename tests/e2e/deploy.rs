@@ -119,6 +119,17 @@ fn the_image_is_built_from_files_that_are_there() {
     for needed in ["Cargo.toml", "Cargo.lock", "src", "migrations"] {
         assert!(copied.contains(&needed), "deploy/Dockerfile does not copy {needed}, without which nothing is built");
     }
+    // They are all that cargo needs to begin.
+    let folder = tempfile::tempdir().unwrap();
+    for source in &copied {
+        let target = folder.path().join(source);
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        let copy = std::process::Command::new("cp").arg("-r").arg(repository().join(source)).arg(&target).finish();
+        assert!(copy.status.success(), "{copy:?}");
+    }
+    let metadata = ["metadata", "--no-deps", "--offline", "--locked", "--format-version", "1"];
+    let cargo = std::process::Command::new(env!("CARGO")).args(metadata).current_dir(folder.path()).finish();
+    assert!(cargo.status.success(), "{}", String::from_utf8_lossy(&cargo.stderr));
     let version = read("Cargo.toml").lines().find_map(|line| line.strip_prefix("rust-version = ").map(|v| v.trim_matches('"').to_owned())).unwrap();
     assert!(text.contains(&format!("FROM rust:{version}-")), "the image is built by the Rust that Cargo.toml asks for, {version}");
 }

@@ -95,6 +95,12 @@ async fn a_container_is_brought_back_whatever_is_done_to_it() {
     operator.ok(&["start", "peer", "-n", "alice"]);
     operator.until_runs("peer");
     assert_eq!(id(&shop), same, "all of that without another container");
+
+    // Renamed while nobody was there to see it.
+    operator.kill();
+    operator.docker(&["rename", &shop, &operator.sandbox.foreign("other")]);
+    operator.start();
+    operator.wait("its name back", || (operator.inspect(&shop, "{{.Id}}") == same).then_some(()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use dockmaster::config::{RunSettings, StatusMode};
-use dockmaster::controller::{Controller, Host, Parts, Permission};
+use dockmaster::controller::{Clock, Controller, Host, Parts, Permission};
 use dockmaster::resource::quantity;
 use dockmaster::runtime::docker::DockerRuntime;
 use dockmaster::runtime::docker::helper_image::HelperImage;
@@ -108,7 +108,7 @@ async fn live(site: Site, operator: u64, ledger: Arc<MemoryLedger>, gate: Gate, 
         }
     }
     let now = site.clock.clone();
-    let runtime = DockerRuntime::at(client, INSTALLATION, helper, Arc::new(move || dockmaster::controller::Clock::now(now.as_ref())));
+    let runtime = DockerRuntime::at(client, INSTALLATION, helper, Arc::new(move || now.now()));
     let controller = Controller::new(Parts {
         settings: settings(),
         runtime: bugs::runtime(runtime, site.bug),

@@ -65,17 +65,12 @@ impl Memory {
     /// Whose a container is. One that was renamed by hand still is its object's, when it was seen under its own name before, by this process
     /// or an earlier one: an image or a copy of labels cannot make a container ours, and neither can it be taken from us by its name.
     pub fn identify(&mut self, installation: &str, container: &Container) -> Option<Identity> {
-        if let Some(identity) = naming::identity_from_labels(installation, &container.name, &container.labels) {
-            self.identities.insert(container.id.clone(), identity.clone());
-            return Some(identity);
-        }
-        if !self.identities.contains_key(&container.id)
-            && self.known.contains(container.id.short())
-            && let Some(identity) = naming::identity_of_renamed(installation, &container.labels)
-        {
-            self.identities.insert(container.id.clone(), identity);
-        }
-        self.identities.get(&container.id).cloned()
+        let renamed = || self.known.contains(container.id.short()).then(|| naming::identity_of_renamed(installation, &container.labels)).flatten();
+        let identity = naming::identity_from_labels(installation, &container.name, &container.labels)
+            .or_else(|| self.identities.get(&container.id).cloned())
+            .or_else(renamed)?;
+        self.identities.insert(container.id.clone(), identity.clone());
+        Some(identity)
     }
 
     /// Something happened to the container: its details are to be read again.
@@ -186,7 +181,7 @@ mod tests {
         convert::details(ContainerInspectResponse { state: Some(ContainerState { pid: Some(pid), ..Default::default() }), ..Default::default() })
     }
 
-    /// Found by the harness: `limited-by-hand` with a lost event.
+    /// Found by `tests/e2e/machine.rs`.
     #[test]
     fn renamed_while_nobody_ran_it_is_recognised_where_it_was_known() {
         let labels = [
@@ -211,6 +206,7 @@ mod tests {
         assert_eq!(identified(&["another"]), None);
     }
 
+    /// Found by the harness: `limited-by-hand` with a lost event.
     #[test]
     fn what_was_read_three_passes_ago_is_read_again() {
         let running = listed(ContainerSummaryStateEnum::RUNNING);

@@ -49,6 +49,8 @@ pub struct Options {
     pub resync: Duration,
     /// The [`SpecSource::identity`] of an earlier run, so that another directory in the place of the root is noticed.
     pub remembered: Option<String>,
+    /// Whether this process writes the statuses. Then nobody did before its first look, and every temporary file was left behind.
+    pub is_writer: bool,
 }
 
 /// A directory of spec files.
@@ -216,7 +218,7 @@ impl Watcher {
     /// Looks at the root, where blocking is allowed.
     async fn look(&mut self) -> Look {
         let root = self.shared.root.clone();
-        let (mut scanner, mut watch) = self.eyes.take().unwrap_or_else(|| (Scanner::new(root.clone()), Watch::default()));
+        let (mut scanner, mut watch) = self.eyes.take().unwrap_or_else(|| (Scanner::new(root.clone(), self.shared.options.is_writer), Watch::default()));
         let shared = self.shared.clone();
         let looked = tokio::task::spawn_blocking(move || {
             // Watched before it is listed, so that no change falls in between.

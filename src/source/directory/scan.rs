@@ -21,7 +21,7 @@ use crate::source::sink::SIDECAR_ENDING;
 pub const REST: Duration = Duration::from_millis(200);
 /// A file that never comes to rest is read as it is after this long.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Temporary files of ours that are older were left behind, and so were all that the first look finds: nothing was written yet.
+/// Temporary files of ours that are older were left behind, and so were all that the first look of their writer finds.
 const LEFTOVER: Duration = Duration::from_secs(10);
 
 /// What a file said when it was last read.
@@ -69,9 +69,10 @@ pub struct Look {
 }
 
 impl Scanner {
-    /// Of a root, nothing read yet.
-    pub fn new(root: Root) -> Self {
-        Self { root, files: BTreeMap::new(), restless: BTreeMap::new(), sidecars: BTreeSet::new(), leftover: Duration::ZERO }
+    /// Of a root, nothing read yet; by who writes in it, or by somebody who only reads.
+    pub fn new(root: Root, is_writer: bool) -> Self {
+        let leftover = if is_writer { Duration::ZERO } else { LEFTOVER };
+        Self { root, files: BTreeMap::new(), restless: BTreeMap::new(), sidecars: BTreeSet::new(), leftover }
     }
 
     /// The files and what they say, in the order of their paths.

@@ -51,7 +51,7 @@ impl Rig {
 
     fn new(outer: tempfile::TempDir, remembered: Option<String>) -> Self {
         let root = outer.path().join("specs");
-        let options = Options { settle: SETTLE, resync: Duration::from_secs(60), remembered };
+        let options = Options { settle: SETTLE, resync: Duration::from_secs(60), remembered, is_writer: true };
         let source = DirectorySource::new(Root::new(root.to_str().unwrap(), None).unwrap(), options);
         let events = source.events();
         Self { outer, root, source, events }
@@ -235,6 +235,11 @@ async fn what_a_killed_run_left_is_seen_to_before_anything_is_read() {
     let left = format!(".dockmaster-{}-{}-a.yaml", "0".repeat(16), crate::source::exchange::short_hash(old.as_bytes()));
     fs::write(&path, &old).unwrap();
     fs::write(root.join(&left), &edited).unwrap();
+    // To somebody who only reads, they may be in use.
+    let options = Options { settle: SETTLE, resync: Duration::from_secs(60), remembered: None, is_writer: false };
+    let reader = DirectorySource::new(Root::new(root.to_str().unwrap(), None).unwrap(), options);
+    let read = reader.events().take_while(|event| std::future::ready(*event != SourceEvent::InitDone)).collect::<Vec<_>>().await;
+    assert!(applied(&read[1]).unwrap().text.contains("image: old") && root.join(&left).exists(), "{read:?}");
     let (rig, listing) = Rig::watch(outer, None).await;
     assert!(applied(&listing[1]).unwrap().text.contains("image: edited"), "{listing:?}");
     assert!(!rig.root.join(left).exists());
