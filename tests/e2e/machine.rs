@@ -185,7 +185,8 @@ async fn whatever_happens_it_converges_within_a_minute_and_loses_nothing() {
             std::thread::park_timeout(Duration::from_millis(500));
             wrong = machine.wrong();
         }
-        assert!(wrong.is_empty(), "seed {seed}, {acts:?}: {wrong:#?}\n{}", machine.operator.log());
+        let told = if wrong.is_empty() { String::new() } else { machine.operator.ok(&["get", "all", "-A", "-o", "yaml"]) };
+        assert!(wrong.is_empty(), "seed {seed}, {acts:?}: {wrong:#?}\n{told}{}", machine.operator.log());
         println!("seed {seed}: converged {:.1} s after the last of {} acts", last.elapsed().as_secs_f64(), acts.len());
         assert_eq!(machine.operator.stop(), 0, "{}", machine.operator.log());
     }
