@@ -17,6 +17,9 @@ use crate::source::directory::Root;
 /// The ledger setting under which [`RunSettings`] are kept, as JSON.
 pub const RUN_SETTING: &str = "run";
 
+/// The ledger setting with what the last operator knew of the executable that the helper image is made from.
+pub const HELPER_SETTING: &str = "helper";
+
 /// The ledger setting that tells the operator that a person deleted this object: the instant, as text. Such a deletion counts at once and is
 /// never held.
 pub fn deleted_setting(object: &ObjectRef) -> String {

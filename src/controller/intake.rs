@@ -41,6 +41,7 @@ impl Controller {
                 stale: false,
                 lowered: None,
                 settled: false,
+                rest: None,
             };
             self.store().objects.insert(record.object, entry);
         }
@@ -68,6 +69,7 @@ impl Controller {
 
     /// Takes in what a source says.
     pub(super) async fn intake(&self, source: &str, event: SourceEvent) -> Result<(), LedgerError> {
+        self.revise();
         match event {
             SourceEvent::Init => {
                 let mut store = self.store();
@@ -113,7 +115,7 @@ impl Controller {
         self.parts.ledger.set_setting(&root_setting(source), identity.as_deref()).await
     }
 
-    pub(super) async fn apply(&self, item: Item) -> Result<(), LedgerError> {
+    pub(super) async fn apply(&self, mut item: Item) -> Result<(), LedgerError> {
         let key = item.resource.reference();
         let source = item.origin.source.clone();
         self.store().sources.entry(source.clone()).or_default().seen.insert((key.clone(), item.origin.clone()));
@@ -125,6 +127,8 @@ impl Controller {
         let fresh = Admission { uid: self.identity(now), generation: 1, created: now };
         let document = Document { object: key.clone(), text: item.text.clone(), digest: item.digest.clone(), origin: item.origin.clone() };
         let admitted = self.parts.ledger.admit(&document, fresh, recovered).await?;
+        let status = item.resource.take_status();
+        let says_expired = status.and_then(|status| Some(status.get("phase")?.as_str()? == "Expired")).unwrap_or_default();
         let item = Arc::new(item);
         {
             let mut store = self.store();
@@ -141,6 +145,7 @@ impl Controller {
                 stale: false,
                 lowered: None,
                 settled: false,
+                rest: None,
             });
             entry.others.retain(|other| other.origin != item.origin);
             entry.item = Some(item.clone());
@@ -163,7 +168,6 @@ impl Controller {
             AdmittedAs::Recovered => self.recover(&key, &admitted.admission, now).await?,
             AdmittedAs::New | AdmittedAs::Known | AdmittedAs::Changed => {}
         }
-        let says_expired = item.resource.status().and_then(|status| status.get("phase")).and_then(serde_json::Value::as_str) == Some("Expired");
         if key.kind == Kind::Preview && says_expired && matches!(admitted.how, AdmittedAs::New | AdmittedAs::Recovered) {
             self.parts.ledger.record(&admitted.admission.uid, &[Fact::Expired(now)]).await?;
         }

@@ -381,7 +381,11 @@ impl Controller {
             .flat_map(|kind| store.in_namespace(kind, namespace))
             .filter(|(_, entry)| !expired(entry))
             .map(|(key, _)| key.clone());
-        declared.chain(world.of.keys().filter(|key| key.ns() == namespace).cloned()).collect()
+        let seen = [Kind::Workspace, Kind::Preview].into_iter().flat_map(|kind| {
+            let of_namespace = move |key: &&ObjectRef| key.kind == kind && key.ns() == namespace;
+            world.of.range(ObjectRef::new(kind, namespace, "")..).map(|(key, _)| key).take_while(of_namespace)
+        });
+        declared.chain(seen.cloned()).collect()
     }
 }
 

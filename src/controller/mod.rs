@@ -23,6 +23,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use jiff::Timestamp;
@@ -107,6 +108,10 @@ struct Looks {
     latest: BTreeMap<ObjectRef, u64>,
     /// When the look or listing was begun whose networks are known. A container on a network that is not known would be exchanged.
     networks: u64,
+    /// Full passes so far.
+    passes: u64,
+    /// The revision at which the last full pass began.
+    revision: u64,
 }
 
 /// What was given out last, so that identities are ordered as they were given out.
@@ -123,6 +128,8 @@ pub struct Controller {
     world: Mutex<World>,
     looks: Mutex<Looks>,
     capabilities: RwLock<Capabilities>,
+    /// Counts the changes of what plans are made from: what was seen of the engine, documents, statuses, whose turn it is.
+    revision: AtomicU64,
     queue: queue::Queue,
     identities: Mutex<Identities>,
     announcements: broadcast::Sender<Announcement>,
@@ -138,6 +145,7 @@ impl Controller {
             world: Mutex::default(),
             looks: Mutex::default(),
             capabilities: RwLock::new(capabilities),
+            revision: AtomicU64::default(),
             queue: queue::Queue::default(),
             identities: Mutex::default(),
             announcements: broadcast::channel(1024).0,
@@ -196,7 +204,9 @@ impl Controller {
         } else {
             looks.networks = begun;
         }
-        world.merge(key, glimpse);
+        if world.merge(key, glimpse) {
+            self.revise();
+        }
         Ok(())
     }
 
@@ -213,6 +223,19 @@ impl Controller {
         for (key, _) in std::mem::take(&mut looks.latest).into_iter().filter(|(_, count)| *count > begun) {
             world.keep(&key, &known);
         }
+        if !world.shows_the_same(&known) {
+            self.revise();
+        }
+    }
+
+    /// How often what plans are made from has changed.
+    fn revision(&self) -> u64 {
+        self.revision.load(Ordering::SeqCst)
+    }
+
+    /// What plans are made from has changed: no plan of before stands.
+    fn revise(&self) {
+        self.revision.fetch_add(1, Ordering::SeqCst);
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::effects::{Grant, ObjectEffects};
 use super::intent::QUARANTINE;
-use super::store::Entry;
+use super::store::{Entry, Rest};
 use super::{Announcement, Controller, history};
 use crate::desired::{DesiredState, Intent};
 use crate::executor::{self, NodeResult, Report};
@@ -115,7 +115,10 @@ impl Controller {
             return self.namespace(key).await;
         }
         let grant = self.parts.permission.grant();
-        let stale = self.store().objects.get_mut(key).is_some_and(|entry| std::mem::take(&mut entry.stale));
+        let stale = self.store().objects.get_mut(key).is_some_and(|entry| {
+            entry.rest = None;
+            std::mem::take(&mut entry.stale)
+        });
         let mut look = stale || matches!(trigger, Trigger::Event | Trigger::Deadline | Trigger::Command);
         for round in 0..ROUNDS {
             let Some(entry) = self.store().objects.get(key).cloned() else { return Ok(Turn::Settled) };
@@ -123,7 +126,9 @@ impl Controller {
                 let now = self.now();
                 let mut status = project::definition(entry.admission.generation, entry.status.as_ref(), now);
                 status.conditions.extend(entry.hold.clone());
+                let revision = self.revision();
                 self.publish(key, &entry, status, now).await;
+                self.rests(key, Rest { revision, since: now, until: None });
                 return Ok(Turn::Settled);
             }
             if look && self.look(key).await.is_err() {
@@ -134,6 +139,7 @@ impl Controller {
                 let waiting = self.store().waiting_for(&WaitKey::Object(key.clone()));
                 waiting.into_iter().for_each(|waiter| self.queue.push(waiter, Trigger::Event));
             }
+            let (revision, since) = (self.revision(), self.now());
             let mut facts = self.parts.ledger.facts(&entry.admission.uid).await?;
             let intent = self.intent(key, &entry, &mut facts).await?;
             let (plan, checked) = self.plan(key, &intent, &facts);
@@ -145,6 +151,10 @@ impl Controller {
             if plan.is_empty() {
                 self.report(key, &entry, &intent, &facts, &plan).await;
                 self.schedule(key, &plan);
+                // What could not be granted may be granted later.
+                if plan.is_settled() && matches!(intent.as_ref(), Intent::Present(desired) if desired.fatal.is_empty()) {
+                    self.rests(key, Rest { revision, since, until: plan.due() });
+                }
                 return Ok(Turn::Settled);
             }
             let report = self.execute(key, &entry, trigger, &grant, &plan).await?;
@@ -169,6 +179,13 @@ impl Controller {
             look = plan.nodes.iter().any(|node| !matches!(node.operation, Operation::Record(_) | Operation::Begin(..) | Operation::Forget(_)));
         }
         Ok(Turn::Unfinished)
+    }
+
+    /// The last plan stands for as long as nothing changes that it was made from.
+    fn rests(&self, key: &ObjectRef, rest: Rest) {
+        if let Some(entry) = self.store().objects.get_mut(key) {
+            entry.rest = Some(rest);
+        }
     }
 
     /// Makes the plan of one object over what is known now.
@@ -203,6 +220,7 @@ impl Controller {
         } else if plan.is_empty() && !plan.verdict.reconciling && store.turns.remove(key) {
             let waiting = store.waiting_for(&WaitKey::Turn);
             drop(store);
+            self.revise();
             waiting.into_iter().for_each(|waiter| self.queue.push(waiter, Trigger::Event));
         }
     }
@@ -219,6 +237,7 @@ impl Controller {
         let runtime = self.parts.runtime.as_ref();
         let effects = ObjectEffects { runtime, ledger: self.parts.ledger.as_ref(), object: key, uid: &entry.admission.uid, permission: grant };
         let report = executor::run(&effects, plan).await;
+        self.revise();
         let now = self.now();
         for event in history::events(key, plan, &report, now) {
             self.tell(event).await;
@@ -365,6 +384,7 @@ impl Controller {
     /// Keeps a status, tells those who watch, and writes it where it lives; all only when it says something new.
     async fn publish(&self, key: &ObjectRef, entry: &Entry, status: Status, now: Timestamp) {
         if entry.status.as_ref() != Some(&status) {
+            self.revise();
             if let Some(known) = self.store().objects.get_mut(key) {
                 known.status = Some(status.clone());
             }
@@ -408,8 +428,7 @@ impl Controller {
                 }
             }
         }
-        let instants = plan.waiting.iter().filter_map(|waiting| waiting.until).chain(plan.recheck).chain(plan.next.as_ref().map(|next| next.at));
-        if let Some(at) = instants.min() {
+        if let Some(at) = plan.due() {
             self.queue.push_after(key.clone(), until(now, at));
         }
     }

@@ -20,6 +20,9 @@ use crate::state::{Event, EventReason, EventType, LedgerError, Trigger};
 /// The ledger setting that remembers the engine.
 pub const ENGINE_SETTING: &str = "engine";
 
+/// Each so many full passes everything is planned anew, also what cannot have changed.
+const THOROUGH: u64 = 10;
+
 /// How a run with an end ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OnceOutcome {
@@ -187,14 +190,32 @@ impl Controller {
         *self.capabilities.write().unwrap_or_else(std::sync::PoisonError::into_inner) = capabilities;
         if changed {
             self.store().epoch += 1;
+            self.revise();
         }
         self.same_engine(&world).await?;
         self.take_over(world, begun);
-        self.store().engine_lost = None;
+        if self.store().engine_lost.take().is_some() {
+            self.revise();
+        }
         if trigger != Trigger::Start {
-            self.everything().into_iter().for_each(|key| self.queue.push(key, trigger));
+            self.unrested().into_iter().for_each(|key| self.queue.push(key, trigger));
         }
         Ok(true)
+    }
+
+    /// Everything whose plan may be another than its last one; now and then all of it, because a promise that rests on nothing but that every
+    /// change was counted is none.
+    fn unrested(&self) -> Vec<ObjectRef> {
+        let (revision, now) = (self.revision(), self.now());
+        let (all, moved) = {
+            let mut looks = self.looks();
+            looks.passes += 1;
+            (looks.passes.is_multiple_of(THOROUGH), std::mem::replace(&mut looks.revision, revision) != revision)
+        };
+        let mut keys = self.everything();
+        let store = self.store();
+        keys.retain(|key| all || store.objects.get(key).map_or(moved, |entry| entry.stale || !entry.rest.is_some_and(|rest| rest.holds(revision, now))));
+        keys
     }
 
     /// Another engine behind the same address knows nothing of what was made: nothing is changed until somebody says that this is meant.
@@ -208,10 +229,13 @@ impl Controller {
                 known.unwrap_or_default()
             );
             if self.store().engine_changed.replace(message).is_none() {
+                self.revise();
                 tracing::error!(engine = %world.engine, "another engine answers than before; nothing is changed");
             }
         } else {
-            self.store().engine_changed = None;
+            if self.store().engine_changed.take().is_some() {
+                self.revise();
+            }
             if known.as_deref() != Some(world.engine.as_str()) {
                 self.parts.ledger.set_setting(ENGINE_SETTING, Some(&world.engine)).await?;
             }
@@ -252,6 +276,7 @@ impl Controller {
                     entry.failures = 0;
                     entry.not_before = None;
                 }
+                self.revise();
                 self.observe(Trigger::Resync).await?;
             }
             Change::Lost(why) => self.lost(&why),
@@ -288,6 +313,7 @@ impl Controller {
 
     /// The permission to change things is back: what happened meanwhile is looked at, and everything is due.
     pub async fn resume(&self) -> Result<(), LedgerError> {
+        self.revise();
         self.observe(Trigger::Resync).await.map(drop)
     }
 

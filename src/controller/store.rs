@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::desired::Intent;
@@ -64,6 +65,8 @@ pub struct Entry {
     pub not_before: Option<Instant>,
     /// Whether the last plan had nothing left to do.
     pub settled: bool,
+    /// How long its last plan stands, when that left nothing to do and nothing to wait for but time.
+    pub rest: Option<Rest>,
     /// Whether something of it has changed in the engine, or may have, since it was last looked at.
     pub stale: bool,
     /// What it should be, for as long as neither its document nor what it depends on changes.
@@ -79,6 +82,24 @@ pub struct Lowered {
     pub facts: (bool, bool),
     /// The intent.
     pub intent: Arc<Intent>,
+}
+
+/// A plan that left nothing to do. Another one from the same is the same, so that a full pass leaves the object alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Rest {
+    /// The revision that it was made from.
+    pub revision: u64,
+    /// When it was made.
+    pub since: Timestamp,
+    /// When it is to be made again; `None`: not because of the time.
+    pub until: Option<Timestamp>,
+}
+
+impl Rest {
+    /// Whether the plan would be the same. The clock may have been set since.
+    pub fn holds(&self, revision: u64, now: Timestamp) -> bool {
+        self.revision == revision && self.since <= now && self.until.is_none_or(|until| now < until)
+    }
 }
 
 /// One source.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -79,7 +81,7 @@ pub struct Container {
     /// When it was made.
     pub created: Timestamp,
     /// What only an inspect says; read once per (id, last event), never per resync.
-    pub details: Option<Details>,
+    pub details: Option<Arc<Details>>,
 }
 
 impl Container {
@@ -89,6 +91,13 @@ impl Container {
             State::Running(_) | State::Paused | State::Restarting => true,
             State::Created | State::Exited { .. } | State::Removing | State::Dead => false,
         }
+    }
+
+    /// Whether no start of it can succeed any more: an engine up to 22 that was killed in the middle of one left its shim, which it knows nothing of
+    /// and does not take for its own, however often it is started again. The shim has no process: a container that has one is found by its engine.
+    pub fn is_stranded(&self) -> bool {
+        let error = self.details.as_ref().map_or("", |details| details.error.as_str());
+        !self.is_active() && error.strip_prefix("task ").and_then(|rest| rest.strip_prefix(self.id.0.as_str())) == Some(": already exists")
     }
 
     /// The slot, for one of ours.
@@ -430,23 +439,43 @@ impl World {
         self.merge(object, glimpse);
     }
 
-    /// Puts what was just seen of one object in the place of what was known of it.
-    pub fn merge(&mut self, object: &ObjectRef, glimpse: Glimpse) {
+    /// Whether everything was seen in the other as it was in this one; tasks and the times of listings are nothing that was seen.
+    pub fn shows_the_same(&self, other: &Self) -> bool {
+        self.engine == other.engine
+            && self.containers == other.containers
+            && self.networks == other.networks
+            && self.volumes == other.volumes
+            && self.images == other.images
+            && self.helper == other.helper
+    }
+
+    /// Puts what was just seen of one object in the place of what was known of it; whether that was another.
+    pub fn merge(&mut self, object: &ObjectRef, glimpse: Glimpse) -> bool {
+        let networks: BTreeMap<String, Network> = glimpse.networks.into_iter().map(|network| (network.id.clone(), network)).collect();
         let known: Vec<ContainerId> = self.of.get(object).into_iter().flatten().cloned().collect();
+        let is_mine = |volume: &Volume| volume.owner.as_ref().is_some_and(|owner| owner.object == *object);
+        let same = known.len() == glimpse.containers.len()
+            && glimpse.containers.iter().all(|container| self.containers.get(&container.id) == Some(container))
+            && self.volumes.values().filter(|volume| is_mine(volume)).count() == glimpse.volumes.len()
+            && glimpse.volumes.iter().all(|volume| self.volumes.get(&volume.name) == Some(volume))
+            && self.networks == networks
+            && self.images == glimpse.images
+            && self.helper == glimpse.helper;
         for id in known {
             self.remove(&id);
         }
         for container in glimpse.containers {
             self.insert(container);
         }
-        self.networks = glimpse.networks.into_iter().map(|network| (network.id.clone(), network)).collect();
-        self.volumes.retain(|_, volume| volume.owner.as_ref().is_none_or(|owner| owner.object != *object));
+        self.networks = networks;
+        self.volumes.retain(|_, volume| !is_mine(volume));
         for volume in glimpse.volumes {
             self.volumes.insert(volume.name.clone(), volume);
         }
         self.images = glimpse.images;
         self.images_listed = glimpse.images_listed;
         self.helper = glimpse.helper;
+        !same
     }
 
     /// Takes in how tasks stand. What was fetched since the images were listed is not among them yet: its task counts as under way until they are

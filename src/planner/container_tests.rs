@@ -1,5 +1,7 @@
 //! One container over a small engine: limits that shrink, and volumes that only its image knows.
 
+use std::sync::Arc;
+
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
@@ -69,7 +71,7 @@ fn memory_that_cannot_be_measured_is_not_risked_and_what_is_stopped_needs_no_mea
 fn a_limit_that_somebody_set_is_taken_back_at_once_and_one_that_is_inherited_waits() {
     let mut m = model();
     m.settle(&intent(web("web:1"), 1));
-    m.meddle("dm-ws-alice.shop", |c| c.details.as_mut().unwrap().memory = 64 << 20);
+    m.meddle("dm-ws-alice.shop", |c| Arc::make_mut(c.details.as_mut().unwrap()).memory = 64 << 20);
     let plan = m.plan(&intent(web("web:1"), 1));
     assert!(text(&m, &plan).contains("replace create dm-ws-alice.shop_next (resources.memory: 64m -> unlimited)"), "{}", text(&m, &plan));
     // A tenant's default that goes away is nobody's own change, and interrupts nobody.
@@ -83,7 +85,7 @@ fn a_limit_that_somebody_set_is_taken_back_at_once_and_one_that_is_inherited_wai
     let mut spec = web("web:1");
     spec["update"] = json!({"when": "OnRestart"});
     m.settle(&intent(spec.clone(), 1));
-    m.meddle("dm-ws-alice.shop", |c| c.details.as_mut().unwrap().memory = 64 << 20);
+    m.meddle("dm-ws-alice.shop", |c| Arc::make_mut(c.details.as_mut().unwrap()).memory = 64 << 20);
     assert!(!m.plan(&intent(spec, 1)).nodes.iter().any(|node| node.operation.is_mutating()));
 }
 
@@ -107,7 +109,7 @@ fn volumes_that_only_the_image_declares_are_told_once_for_each_container() {
     m.settle(&want);
     let declare = |m: &mut super::model::Model| {
         m.meddle("dm-ws-alice.shop", |c| {
-            c.details.as_mut().unwrap().anonymous_volumes.insert("f".repeat(64), "/var/lib/Cache_1".to_owned());
+            Arc::make_mut(c.details.as_mut().unwrap()).anonymous_volumes.insert("f".repeat(64), "/var/lib/Cache_1".to_owned());
         });
     };
     let told = |m: &super::model::Model| m.log.iter().filter(|line| *line == "record unnamed-volumes").count();
@@ -136,7 +138,7 @@ fn a_process_that_the_engine_restarts_is_believed_after_a_while() {
     let now = m.now;
     let restarted = |restarts: u64| {
         move |c: &mut crate::observed::Container| {
-            let details = c.details.as_mut().unwrap();
+            let details = Arc::make_mut(c.details.as_mut().unwrap());
             (details.restarts, details.started) = (restarts, Some(now));
         }
     };
@@ -151,4 +153,42 @@ fn a_process_that_the_engine_restarts_is_believed_after_a_while() {
     assert_eq!(m.log.iter().filter(|line| *line == "record crash-loop").count(), 1, "each restart is told once");
     m.now += SignedDuration::from_secs(10);
     assert_eq!(m.plan(&want).verdict.reason, Reason::Running);
+}
+
+/// Found by `tests/e2e/machine.rs`.
+#[test]
+fn what_no_start_can_succeed_of_is_made_anew_also_where_an_update_failed() {
+    let mut m = model();
+    let want = intent(web("web:1"), 1);
+    m.settle(&want);
+    let id = m.world.container_named("dm-ws-alice.shop").unwrap().id.clone();
+    let strand = |container: &mut crate::observed::Container| {
+        container.state = State::Created;
+        let details = Arc::make_mut(container.details.as_mut().unwrap());
+        details.pid = 0;
+        details.error = format!("task {}: already exists", container.id.0);
+    };
+    m.meddle("dm-ws-alice.shop", |container| {
+        strand(container);
+        Arc::make_mut(container.details.as_mut().unwrap()).error = "task of another: already exists".to_owned();
+    });
+    assert!(!text(&m, &m.plan(&want)).contains("create dm-ws"), "{}", text(&m, &m.plan(&want)));
+    let crate::desired::Intent::Present(desired) = &want else { unreachable!() };
+    m.record(crate::state::Fact::UpdateFailed(Some((desired.main().unwrap().hash.clone(), "it did not start".to_owned()))));
+    m.meddle("dm-ws-alice.shop", strand);
+    // What it wrote last is read before it goes.
+    let plan = m.plan(&want);
+    m.apply(&plan, usize::MAX);
+    m.finish_tasks();
+    let plan = m.plan(&want);
+    assert!(text(&m, &plan).contains("create dm-ws-alice.shop_next (start: killed in the middle of it -> made anew)"), "{}", text(&m, &plan));
+    // The same may happen to the one that takes its place: that is no failure of the spec.
+    let made = plan.nodes.iter().position(|node| matches!(node.operation, Operation::Create { .. })).unwrap();
+    m.apply(&plan, made + 1);
+    m.meddle("dm-ws-alice.shop_next", strand);
+    m.settle(&want);
+    let healed = m.world.container_named("dm-ws-alice.shop").unwrap();
+    assert!(healed.id != id && healed.is_active());
+    assert_eq!(m.facts.update_failed, None);
+    assert_eq!(m.states().len(), 1, "{:?}", m.states());
 }

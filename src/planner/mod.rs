@@ -140,6 +140,12 @@ impl Plan {
         self.nodes.is_empty()
     }
 
+    /// When to plan again at the latest.
+    pub fn due(&self) -> Option<Timestamp> {
+        let waiting = self.waiting.iter().filter_map(|waiting| waiting.until);
+        waiting.chain(self.recheck).chain(self.next.as_ref().map(|next| next.at)).min()
+    }
+
     /// Whether there is nothing to do and nothing under way.
     pub fn is_settled(&self) -> bool {
         self.nodes.is_empty() && self.waiting.is_empty()

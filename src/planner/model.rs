@@ -1,6 +1,7 @@
 //! A Docker small enough to reason about, for tests of the planner: it applies operations to a [`World`] as an engine would.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -210,7 +211,7 @@ impl Model {
         for name in helpers {
             self.meddle(&name, |c| {
                 c.state = State::Exited { code: 0 };
-                c.details.as_mut().unwrap().finished = Some(now);
+                Arc::make_mut(c.details.as_mut().unwrap()).finished = Some(now);
             });
         }
     }
@@ -289,7 +290,7 @@ impl Model {
         let mut container = self.world.containers[id].clone();
         let now = self.now;
         let network = |world: &World, name: &str| world.networks_named(name).next().map(|n| n.id.clone()).unwrap();
-        let details = container.details.as_mut().unwrap();
+        let details = Arc::make_mut(container.details.as_mut().unwrap());
         match operation {
             Operation::Start(_) => {
                 container.state = State::Running(HealthState::None);
@@ -368,7 +369,7 @@ impl Model {
             labels: spec.labels.clone(),
             ports: Vec::new(),
             created: self.now,
-            details: Some(details),
+            details: Some(Arc::new(details)),
         };
         self.identify(&mut container);
         assert!(container.owner.is_some(), "{name} is not recognised as ours: {:?}", spec.labels);

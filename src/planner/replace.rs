@@ -42,7 +42,7 @@ pub fn begin(b: &mut Builder<'_>, want: &ContainerSpec, old: (&Container, &Ident
         let removed = b.push(Operation::Remove(target(old.0, old.1)), Action::Replace, cause.clone(), kept);
         forget(b, old.0, &cause, removed);
         let renamed = b.push(Operation::Rename { target: new(), to: want.name.clone() }, Action::Replace, cause.clone(), vec![removed]);
-        let recorded = record_applied(b, want, &cause, vec![renamed]);
+        let recorded = record_replaced(b, want, &cause, renamed);
         let mut after = gate.to_vec();
         after.push(recorded);
         let started = may_start.then(|| b.push(Operation::Start(new()), Action::Start, cause, after));
@@ -77,6 +77,11 @@ pub fn proceed(b: &mut Builder<'_>, want: &ContainerSpec, old: Option<(&Containe
         return working("taking back an outdated replacement of");
     }
     match new.0.state {
+        State::Created if new.0.is_stranded() => {
+            // That says nothing of the spec.
+            discard(b, want, new, &Cause::new("replacement", "killed in the middle of its start", "made anew"), Vec::new());
+            working("clearing the replacement of")
+        }
         State::Created if start_failed(new.0) => {
             let error = new.0.details.as_ref().map(|d| d.error.clone()).unwrap_or_default();
             undo(b, want, old, new, &format!("the replacement did not start: {error}"));
@@ -156,11 +161,17 @@ fn finish(b: &mut Builder<'_>, want: &ContainerSpec, old: Option<(&Container, &I
     }
     let renamed = b.push(Operation::Rename { target: target(new.0, new.1), to: want.name.clone() }, Action::Replace, cause.clone(), after);
     if new.1.hash == want.hash {
-        let recorded = record_applied(b, want, cause, vec![renamed]);
-        if b.input.facts.update_failed.is_some() {
-            b.push(Operation::Record(Fact::UpdateFailed(None)), Action::None, cause.clone(), vec![recorded]);
-        }
+        record_replaced(b, want, cause, renamed);
     }
+}
+
+/// Remembers what the new one was made from, and that no update stands that failed.
+fn record_replaced(b: &mut Builder<'_>, want: &ContainerSpec, cause: &Cause, renamed: usize) -> usize {
+    let recorded = record_applied(b, want, cause, vec![renamed]);
+    if b.input.facts.update_failed.is_some() {
+        b.push(Operation::Record(Fact::UpdateFailed(None)), Action::None, cause.clone(), vec![recorded]);
+    }
+    recorded
 }
 
 /// Takes the new away and starts the old again; the failure is remembered first, so that it is not tried for ever.

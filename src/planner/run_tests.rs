@@ -1,5 +1,7 @@
 //! When a run begins, and so when it ends by itself.
 
+use std::sync::Arc;
+
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
@@ -51,7 +53,7 @@ fn a_later_start_of_the_same_run_begins_nothing_anew() {
     let now = m.now;
     m.meddle("dm-ws-alice.shop", |c| {
         c.state = State::Exited { code: 1 };
-        c.details.as_mut().unwrap().finished = Some(now);
+        Arc::make_mut(c.details.as_mut().unwrap()).finished = Some(now);
     });
     let plan = m.settle(&want);
     assert_eq!(m.states(), ["dm-ws-alice.shop running"]);

@@ -1,5 +1,7 @@
 //! The planner over a small engine: what it does, and that it ends right wherever it is interrupted.
 
+use std::sync::Arc;
+
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
@@ -138,7 +140,7 @@ fn what_people_do_to_it_is_mended() {
     let now = m.now;
     m.meddle("dm-ws-alice.shop", |c| {
         c.state = State::Exited { code: 137 };
-        c.details.as_mut().unwrap().finished = Some(now);
+        Arc::make_mut(c.details.as_mut().unwrap()).finished = Some(now);
     });
     m.settle(&want);
     assert_eq!(m.states(), before, "killed");
@@ -199,7 +201,7 @@ fn a_crash_loop_backs_off() {
         let now = m.now;
         m.meddle("dm-ws-alice.shop", |c| {
             c.state = State::Exited { code: 1 };
-            c.details.as_mut().unwrap().finished = Some(now);
+            Arc::make_mut(c.details.as_mut().unwrap()).finished = Some(now);
         });
         m.settle(&want);
         waits.push((m.now - now).get_seconds());
@@ -217,12 +219,12 @@ fn the_last_lines_are_remembered_before_they_go() {
     let now = m.now;
     m.meddle("dm-ws-alice.shop", |c| {
         c.state = State::Exited { code: 1 };
-        c.details.as_mut().unwrap().finished = Some(now);
+        Arc::make_mut(c.details.as_mut().unwrap()).finished = Some(now);
     });
     m.settle(&want);
     assert_eq!(m.facts.previous_log.take().as_deref(), Some("last words of dm-ws-alice.shop\n"), "a crash");
     m.meddle("dm-ws-alice.shop", |c| {
-        let details = c.details.as_mut().unwrap();
+        let details = Arc::make_mut(c.details.as_mut().unwrap());
         (details.restarts, details.finished) = (1, Some(now + SignedDuration::from_secs(5)));
     });
     m.now += SignedDuration::from_secs(6);
@@ -274,7 +276,7 @@ fn a_process_that_may_end_is_completed() {
     let now = m.now;
     m.meddle("dm-ws-alice.shop", |c| {
         c.state = State::Exited { code: 0 };
-        c.details.as_mut().unwrap().finished = Some(now + SignedDuration::from_secs(1));
+        Arc::make_mut(c.details.as_mut().unwrap()).finished = Some(now + SignedDuration::from_secs(1));
     });
     m.now += SignedDuration::from_secs(2);
     let plan = m.settle(&want);
@@ -374,7 +376,7 @@ fn a_replacement_that_fails_is_undone_and_not_tried_again() {
     let now = m.now;
     m.meddle("dm-ws-alice.shop_next", |c| {
         c.state = State::Exited { code: 1 };
-        c.details.as_mut().unwrap().finished = Some(now);
+        Arc::make_mut(c.details.as_mut().unwrap()).finished = Some(now);
     });
     let plan = m.settle(&want);
     assert_eq!(m.states(), ["dm-ws-alice.shop running"]);
@@ -416,7 +418,7 @@ fn a_clock_that_is_set_back_delays_no_replacement_and_no_restart() {
         let now = m.now;
         m.meddle("dm-ws-alice.shop", |c| {
             c.state = State::Exited { code: 1 };
-            c.details.as_mut().unwrap().finished = Some(now);
+            Arc::make_mut(c.details.as_mut().unwrap()).finished = Some(now);
         });
         m.settle(&want);
         waits.push((m.now - now).get_seconds());

@@ -275,6 +275,16 @@ impl Resource {
         }
     }
 
+    /// Takes the status out of the document.
+    pub fn take_status(&mut self) -> Option<serde_json::Value> {
+        match self {
+            Resource::Workspace(o) => o.status.take(),
+            Resource::Preview(o) => o.status.take(),
+            Resource::WorkspaceType(o) => o.status.take(),
+            Resource::Tenant(o) => o.status.take(),
+        }
+    }
+
     /// The key of the document; the namespace must have been filled in by the source.
     pub fn reference(&self) -> ObjectRef {
         let metadata = self.metadata();

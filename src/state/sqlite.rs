@@ -58,7 +58,7 @@ impl SqliteLedger {
     /// `Absent` when there is none; else as `open`.
     pub async fn open_read_only(dir: &Path) -> Result<Self> {
         let path = dir.join(FILE);
-        let readers = read_only(&path).await?;
+        let readers = read_only(&path, &path).await?;
         let found = schema(&readers).await.map_err(|e| damage(&path, "read its schema", e))?;
         check_version(found)?;
         if found == 0 {
@@ -97,7 +97,8 @@ impl SqliteLedger {
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new().filename(path).foreign_keys(true).busy_timeout(Duration::from_secs(30))
+    // In KiB, for each connection: the system keeps the file in memory anyway.
+    SqliteConnectOptions::new().filename(path).foreign_keys(true).busy_timeout(Duration::from_secs(30)).pragma("cache_size", "-256")
 }
 
 /// Connections stay open: a file that somebody puts in the place of this one is not opened by the way.
@@ -106,18 +107,18 @@ async fn pool(options: SqliteConnectOptions, connections: u32) -> sqlx::Result<S
     pool.acquire_timeout(Duration::from_secs(60)).connect_with(options).await
 }
 
-/// A file that is there, for reading.
-async fn read_only(path: &Path) -> Result<SqlitePool> {
+/// A file that is there, for reading. Errors call it `named`.
+async fn read_only(path: &Path, named: &Path) -> Result<SqlitePool> {
     if !path.exists() {
-        return Err(LedgerError::Absent { path: path.display().to_string() });
+        return Err(LedgerError::Absent { path: named.display().to_string() });
     }
-    pool(options(path).read_only(true), 4).await.map_err(|e| damage(path, "open its file", e))
+    pool(options(path).read_only(true), 4).await.map_err(|e| damage(named, "open its file", e))
 }
 
 /// Writes a consistent copy of a directory's ledger to this file, which is missing or empty, while others read and write.
 pub(super) async fn copy_into(dir: &Path, to: &Path) -> Result<()> {
     let path = dir.join(FILE);
-    let source = read_only(&path).await?;
+    let source = read_only(&path, &path).await?;
     check(&source, &path).await?;
     let done = sqlx::query("VACUUM INTO ?").bind(to.to_string_lossy().into_owned()).execute(&source).await;
     source.close().await;
@@ -126,7 +127,7 @@ pub(super) async fn copy_into(dir: &Path, to: &Path) -> Result<()> {
 
 /// Refuses a file that is no whole ledger of a version known here. Errors call it `named`.
 pub(super) async fn verify(file: &Path, named: &Path) -> Result<()> {
-    let source = read_only(file).await?;
+    let source = read_only(file, named).await?;
     let verdict = match check(&source, named).await {
         Ok(()) => match schema(&source).await.map_err(|e| damage(named, "read its schema", e)) {
             Ok(0) => Err(LedgerError::Corrupt { path: named.display().to_string(), why: "it holds no ledger".to_owned() }),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use dockmaster::cli::args::{Global, PlanArgs, TextOrJson};
 use dockmaster::cli::{Access, Context, Failure, out};
-use dockmaster::config::{RUN_SETTING, RunSettings};
+use dockmaster::config::{HELPER_SETTING, RUN_SETTING, RunSettings};
 use dockmaster::controller::dry::Listing;
 use dockmaster::controller::{Clock, Controller, Parts, Permission};
 use dockmaster::planner::{Action, Cause, Plan, PlanItem, print};
@@ -145,6 +145,7 @@ struct Planned {
 }
 
 async fn planned(settings: &RunSettings, ledger: Arc<dyn Ledger>, chosen: &[Chosen], clock: Arc<dyn Clock>) -> Result<Planned, Failure> {
+    let remembered = ledger.setting(HELPER_SETTING).await?;
     let ledger: Arc<dyn Ledger> = Arc::new(OverlayLedger::new(ledger));
     let mut listings: BTreeMap<String, Listing> = BTreeMap::new();
     let mut sources: Vec<Arc<dyn SpecSource>> = Vec::new();
@@ -164,7 +165,7 @@ async fn planned(settings: &RunSettings, ledger: Arc<dyn Ledger>, chosen: &[Chos
     let partial = chosen.iter().all(|choice| choice.below.is_some());
     let controller = Controller::new(Parts {
         randomness: Arc::new(SystemRandomness),
-        runtime: Arc::new(super::runtime(settings).await?),
+        runtime: Arc::new(super::runtime(settings, remembered.as_deref()).await?),
         ledger,
         sources,
         reporter: Arc::new(Reporter::new(Arc::new(Nowhere))),

@@ -14,7 +14,7 @@ use dockmaster::cli::args::{DoctorArgs, PlanArgs, RunArgs, SimulateArgs};
 use dockmaster::cli::{Access, Adapters, Context, Engine, Failure, Orphan};
 use dockmaster::config::RunSettings;
 use dockmaster::runtime::docker::DockerRuntime;
-use dockmaster::runtime::docker::connect::{self, Client};
+use dockmaster::runtime::docker::connect;
 use dockmaster::runtime::docker::helper_image::HelperImage;
 use dockmaster::source::SpecSource;
 use dockmaster::source::directory::{DirectorySource, Options, Root};
@@ -42,7 +42,7 @@ impl Adapters for Program {
 
     fn engine<'a>(&'a self, settings: &'a RunSettings) -> BoxFuture<'a, Result<Arc<dyn Engine>, Failure>> {
         Box::pin(async move {
-            let engine: Arc<dyn Engine> = Arc::new(runtime(settings).await?);
+            let engine: Arc<dyn Engine> = Arc::new(runtime(settings, None).await?);
             Ok(engine)
         })
     }
@@ -75,18 +75,17 @@ pub fn options(settings: Option<&RunSettings>, remembered: Option<String>) -> Op
     Options { settle: of(settings.map_or(second(2), |s| s.settle)), resync: of(settings.map_or(second(60), |s| s.resync)), remembered, is_writer: false }
 }
 
-/// The helper image of an installation.
-pub fn helper_image(settings: &RunSettings) -> HelperImage {
-    settings.helper_image.clone().map_or_else(HelperImage::own, HelperImage::given)
+/// The helper image of an installation, with what an operator remembered of it.
+pub fn helper_image(settings: &RunSettings, remembered: Option<&str>) -> HelperImage {
+    let image = settings.helper_image.clone().map_or_else(HelperImage::own, HelperImage::given);
+    match remembered {
+        Some(known) => image.recall(known),
+        None => image,
+    }
 }
 
-/// The engine of an installation.
-pub async fn runtime(settings: &RunSettings) -> Result<DockerRuntime, Failure> {
+/// The engine of an installation, with what an operator remembered of the helper image.
+pub async fn runtime(settings: &RunSettings, remembered: Option<&str>) -> Result<DockerRuntime, Failure> {
     let client = connect::connect(settings.docker_host.as_deref()).await.map_err(|error| Failure::unreachable(&error))?;
-    Ok(runtime_on(client, settings))
-}
-
-/// The same over a connection that exists.
-pub fn runtime_on(client: Client, settings: &RunSettings) -> DockerRuntime {
-    DockerRuntime::new(client, &settings.installation, helper_image(settings))
+    Ok(DockerRuntime::new(client, &settings.installation, helper_image(settings, remembered)))
 }

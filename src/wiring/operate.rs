@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use dockmaster::cli::args::{LogFormat, RunArgs};
 use dockmaster::cli::{Context, Failure, out};
-use dockmaster::config::{RUN_SETTING, RunSettings, StatusMode};
+use dockmaster::config::{HELPER_SETTING, RUN_SETTING, RunSettings, StatusMode};
 use dockmaster::controller::run::{ENGINE_SETTING, OnceOutcome};
 use dockmaster::controller::{Controller, Parts, Permission};
 use dockmaster::http::control;
 use dockmaster::http::handle::Handle;
+use dockmaster::runtime::docker::DockerRuntime;
 use dockmaster::runtime::docker::connect::Client;
 use dockmaster::runtime::docker::helper_image::HelperImage;
 use dockmaster::runtime::docker::lock::{Holder, Lock};
@@ -69,13 +70,13 @@ pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, F
     let stop = CancellationToken::new();
     on_signals(&stop)?;
     let Some(client) = engine(&way, arguments.once, &stop).await? else { return Ok(out::DONE) };
-    let image = super::helper_image(&settings);
+    let image = super::helper_image(&settings, ledger.setting(HELPER_SETTING).await?.as_deref());
     let claim = Claim {
         installation: settings.installation.clone(),
         way: way.clone(),
         engine: ledger.setting(ENGINE_SETTING).await?.unwrap_or_else(|| client.engine.clone()),
         accept_engine: arguments.accept_engine,
-        image,
+        image: image.clone(),
         holder: holder(&state_dir),
     };
     let permission = Permission::default();
@@ -90,8 +91,10 @@ pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, F
     let sources = sources(&settings, ledger.as_ref()).await?;
     warn_of(&settings, &sources);
     ledger.set_setting(RUN_SETTING, Some(&serde_json::to_string(&settings)?)).await?;
+    // What it was last is no use any more where it cannot be told what it is.
+    ledger.set_setting(HELPER_SETTING, image.known().await.ok().flatten().as_deref()).await?;
     let controller = Controller::new(Parts {
-        runtime: Arc::new(super::runtime_on(client, &settings)),
+        runtime: Arc::new(DockerRuntime::new(client, &settings.installation, image)),
         ledger: ledger.clone(),
         sources: sources.iter().map(|source| source.clone() as Arc<dyn SpecSource>).collect(),
         reporter: Arc::new(Reporter::new(sink(&settings))),

@@ -122,7 +122,7 @@ async fn all_networks_are_there_before_the_start_and_aliases_answer() {
     f.twice(Operation::Start(f.target(&id))).await;
     let seen = f.container(&id).await;
     assert_eq!(seen.networks, expected, "after the start");
-    let aliases = seen.details.unwrap().aliases;
+    let aliases = seen.details.unwrap().aliases.clone();
     assert_eq!((&aliases[&first], &aliases[&second]), (&words(&["one"]), &words(&["two"])));
     let (code, output) = run(&f, &id, "nslookup one. && nslookup two.").await;
     assert_eq!(code, 0, "{output}");

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use dockmaster::runtime::docker::connect::connect;
 
@@ -30,6 +31,18 @@ impl Engine {
         let output = Command::new(script).arg(verb[0]).arg(self.directory.path().join("engine")).args(&verb[1..]).finish();
         assert!(output.status.success(), "tests/engine {verb:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// SIGKILL, at this instant.
+    fn kill_at_once(&self) {
+        let pid = std::fs::read_to_string(self.directory.path().join("engine/docker.pid")).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        self.script(&["kill"]);
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("engine/dockerd.log")).unwrap()
     }
 
     async fn load(&self) {
@@ -119,6 +132,50 @@ async fn restarted_killed_or_away_the_engine_finds_everything_in_the_end() {
     operator.wait("an answer", || engine.answers(&url).then_some(()));
     assert_eq!(operator.docker(&["exec", &shop, "cat", "/data/index.html"]), "kept");
     assert_eq!(operator.stop(), 0);
+}
+
+/// An engine up to 22 never starts such a container again.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_of_a_start_the_engine_runs_the_workspace_in_the_end() {
+    let engine = Engine::new().await;
+    let mut operator = Operator::on(&engine.host()).await;
+    operator.write("alice/shop.yaml", &quiet("shop", "  mounts: [{volume: data, path: /data}]\n"));
+    operator.start();
+    operator.until_ready("alice", "shop");
+    let shop = operator.container("alice", "shop", None);
+    operator.docker(&["exec", &shop, "sh", "-c", "echo kept > /data/mark"]);
+    let major: u32 = operator.docker(&["version", "--format", "{{.Server.Version}}"]).split('.').next().unwrap().parse().unwrap();
+    let stranded = (0..20).any(|_| {
+        operator.ok(&["stop", "shop", "-n", "alice"]);
+        operator.until("alice", "shop", "a stop", |status| reason(status) == "Stopped");
+        let id = operator.inspect(&shop, "{{.Id}}");
+        let begun = Instant::now();
+        let mut start = operator.command(&["start", "shop", "-n", "alice"]).spawn().unwrap();
+        while !has_shim(&id) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it is not started");
+        }
+        engine.kill_at_once();
+        assert!(start.wait().unwrap().success());
+        engine.script(&["start"]);
+        operator.wait("it to run", || (operator.inspect(&shop, "{{.State.Running}}") == "true").then_some(()));
+        operator.until_ready("alice", "shop");
+        assert_eq!(operator.docker(&["exec", &shop, "cat", "/data/mark"]), "kept");
+        let stranded = engine.log().contains(&format!("task {id}: already exists"));
+        assert_eq!(stranded, operator.inspect(&shop, "{{.Id}}") != id, "it is made anew only where it must be");
+        stranded
+    });
+    assert_eq!(stranded, major < 23, "what is tested has to happen");
+    assert_eq!(operator.stop(), 0);
+}
+
+/// Whether the start of the container has come to its shim.
+fn has_shim(container: &str) -> bool {
+    let mut processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok());
+    processes.any(|line| {
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        let has = |word: &str| words.contains(&word.as_bytes());
+        words[0].ends_with(b"containerd-shim-runc-v2") && has(container) && !has("start") && !has("delete")
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

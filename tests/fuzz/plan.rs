@@ -2,6 +2,7 @@
 //! a plan as far as it gets. Whatever the steps made, a plan is the same twice, keeps its promises, and comes to rest.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use dockmaster::desired::{Intent, naming};
 use dockmaster::observed::{Container, ContainerId, HealthState, State, TaskKey, TaskState, Volume};
@@ -143,7 +144,7 @@ impl Scene {
         let Some(name) = names.get(which).cloned() else { return };
         let Some(mut container) = self.model.world.container_named(&name).cloned() else { return };
         let now = self.model.now;
-        let mut details = container.details.clone().unwrap();
+        let mut details = Arc::unwrap_or_clone(container.details.clone().unwrap());
         match step {
             "exit" if container.is_active() => {
                 container.state = State::Exited { code };
@@ -172,13 +173,13 @@ impl Scene {
                 container.details = None;
                 self.model.world.insert(container.clone());
                 let plan = self.plan();
-                container.details = Some(details);
+                container.details = Some(Arc::new(details));
                 self.model.world.insert(container);
                 return self.model.apply(&plan, usize::MAX);
             }
             _ => return,
         }
-        container.details = Some(details);
+        container.details = Some(Arc::new(details));
         container.owner = naming::identity_from_labels("dm", &container.name, &container.labels);
         self.model.world.insert(container);
     }

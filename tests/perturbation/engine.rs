@@ -191,6 +191,7 @@ impl Engine {
         let human = self.inner.human();
         match act {
             Human::Kill(name) => human.kill(name),
+            Human::Strand(name) => human.strand(name),
             Human::Remove(name) => human.remove(name, true),
             Human::Stop(name) => human.stop(name),
             Human::Pause(name) => human.pause(name),

@@ -50,6 +50,8 @@ pub enum Step {
 #[derive(Clone, Debug)]
 pub enum Human {
     Kill(&'static str),
+    /// The engine is killed in the middle of its start.
+    Strand(&'static str),
     Remove(&'static str),
     Stop(&'static str),
     Pause(&'static str),

@@ -17,6 +17,9 @@ pub fn container(summary: ContainerSummary) -> Option<Container> {
     // A link of another container shows as `/other/alias`; the own name has one slash.
     let name = summary.names?.iter().find_map(|name| name.strip_prefix('/').filter(|name| !name.contains('/')).map(str::to_owned))?;
     let networks = summary.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+    // The engine lists them in any order.
+    let mut ports: Vec<_> = summary.ports.unwrap_or_default().into_iter().filter_map(port).collect();
+    ports.sort_unstable();
     Some(Container {
         id: ContainerId(summary.id?),
         name,
@@ -26,7 +29,7 @@ pub fn container(summary: ContainerSummary) -> Option<Container> {
         image_id: summary.image_id.unwrap_or_default(),
         networks: networks.into_iter().map(|(name, endpoint)| (name, endpoint.network_id.unwrap_or_default())).collect(),
         labels: summary.labels.unwrap_or_default().into_iter().collect(),
-        ports: summary.ports.unwrap_or_default().into_iter().filter_map(port).collect(),
+        ports,
         created: Timestamp::from_second(summary.created.unwrap_or_default()).unwrap_or_default(),
         details: None,
     })

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -68,6 +69,27 @@ impl HelperImage {
     /// An image that somebody else put on the engine, whose entry point is `dockmaster helper`; never made, never pulled.
     pub fn given(reference: String) -> Self {
         Self::of(Source::Given(reference))
+    }
+
+    /// With what [`HelperImage::known`] gave an earlier process: where the executable is the same file, it is not read again for its digest.
+    #[must_use]
+    pub fn recall(self, known: &str) -> Self {
+        if let (Source::Executable(path), Some((stamp, digest))) = (&self.0.source, known.split_once(' '))
+            && stamp_of(path).is_ok_and(|of| of == stamp)
+        {
+            drop(self.0.digest.set(digest.to_owned()));
+        }
+        self
+    }
+
+    /// What is known of the executable, for [`HelperImage::recall`]; `None` for a given image.
+    ///
+    /// # Errors
+    /// The executable cannot be read.
+    pub async fn known(&self) -> Result<Option<String>, Error> {
+        let Source::Executable(path) = &self.0.source else { return Ok(None) };
+        let digest = self.digest(path).await?;
+        Ok(stamp_of(path).ok().map(|stamp| format!("{stamp} {digest}")))
     }
 
     fn of(source: Source) -> Self {
@@ -139,6 +161,12 @@ impl HelperImage {
         };
         self.0.digest.get_or_try_init(compute).await.cloned()
     }
+}
+
+/// What tells a file from every other one, and from itself after it was written to: file system, inode, size, and when it last changed.
+fn stamp_of(path: &Path) -> io::Result<String> {
+    let of = std::fs::metadata(path)?;
+    Ok(format!("{}:{}:{}:{}.{:09}", of.dev(), of.ino(), of.size(), of.ctime(), of.ctime_nsec()))
 }
 
 /// The name under which people, and listings, find the helper image that is in use.
@@ -399,6 +427,24 @@ mod tests {
     fn what_is_no_executable_is_said() {
         let error = Parts::of(Path::new("/etc/passwd")).unwrap_err().to_string();
         assert!(error.starts_with("/etc/passwd: it is not a 64-bit"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_was_known_of_an_executable_holds_for_as_long_as_it_is_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dockmaster");
+        std::fs::write(&path, "one").unwrap();
+        let helper = || HelperImage::from_executable(path.clone());
+        let known = helper().known().await.unwrap().unwrap();
+        let (stamp, digest) = known.split_once(' ').unwrap();
+        let told = helper().recall(&format!("{stamp} told"));
+        assert_eq!(told.known().await.unwrap().unwrap(), format!("{stamp} told"), "it was read all the same");
+        let other = folder.path().join("other");
+        std::fs::write(&other, "two").unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        let exchanged = helper().recall(&known).known().await.unwrap().unwrap();
+        assert!(!exchanged.contains(digest), "{exchanged} is of the file of before");
+        assert_eq!(HelperImage::given("helper:1".to_owned()).recall(&known).known().await.unwrap(), None);
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Listing the engine: one call per kind of Docker object, side by side, and inspects only where the remembered ones do not hold.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::models::ImageSummary;
@@ -141,8 +142,8 @@ impl DockerRuntime {
         let mut memory = self.memory();
         containers.retain_mut(|container| match read.remove(&container.id) {
             Some((Inspected::Read(details), version)) => {
-                memory.learn(container, version, (*details).clone());
-                container.details = Some(*details);
+                memory.learn(container, version, details.clone());
+                container.details = Some(details);
                 true
             }
             Some((Inspected::Gone, _)) => false,
@@ -159,7 +160,7 @@ impl DockerRuntime {
                     tracing::warn!(container = %id.0, error = %message, "cannot read what the engine says of a container");
                     Ok(Inspected::Unreadable)
                 }
-                result => result.map(|inspect| Inspected::Read(Box::new(convert::details(inspect)))),
+                result => result.map(|inspect| Inspected::Read(Arc::new(convert::details(inspect)))),
             }
         };
         within(INSPECT, call).await
@@ -168,7 +169,7 @@ impl DockerRuntime {
 
 /// What an inspect gave. One that cannot be read leaves the details out and harms no other.
 enum Inspected {
-    Read(Box<Details>),
+    Read(Arc<Details>),
     Gone,
     Unreadable,
 }

@@ -99,6 +99,7 @@ pub fn create(engine: &mut Engine, request: &Request) -> Served {
         status: Status::Created,
         exit_code: 0,
         error: String::new(),
+        stranded: false,
         oom_killed: false,
         started: None,
         finished: None,

@@ -28,6 +28,16 @@ impl<'a> Human<'a> {
         self.on(container, Engine::start)
     }
 
+    /// The engine was killed in the middle of a start, and is back: the container did not start, and its shim is left.
+    pub fn strand(&self, container: &str) {
+        self.stop(container);
+        self.on(container, |engine, id| {
+            if let Some(container) = engine.containers.get_mut(id) {
+                container.stranded = true;
+            }
+        });
+    }
+
     /// `docker stop`, done at once: what does not hear is killed.
     pub fn stop(&self, container: &str) {
         self.on(container, |engine, id| {

@@ -74,6 +74,12 @@ impl Engine {
             }
         }
         self.join_networks(id)?;
+        match (self.version, self.containers.get_mut(id)) {
+            (Version::V20_10, Some(container)) if container.stranded => return Err(refuse(500, format!("task {id}: already exists"))),
+            // Since 23.0 the engine clears it away.
+            (_, Some(container)) => container.stranded = false,
+            (_, None) => {}
+        }
         let argv = self.containers[id].argv.clone();
         let program = argv.first().cloned().unwrap_or_default();
         let image = self.image_files(id);

@@ -149,6 +149,8 @@ pub struct Container {
     pub exit_code: i64,
     /// Why the last start failed.
     pub error: String,
+    /// Whether a start was cut off by the end of the engine, and left a shim.
+    pub stranded: bool,
     /// Whether the kernel killed it for its memory.
     pub oom_killed: bool,
     /// The last start.

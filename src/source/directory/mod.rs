@@ -232,7 +232,10 @@ impl Watcher {
                 self.is_watched = is_watched;
                 look
             }
-            Err(error) => Look { trouble: Some(format!("looking at {} failed ({error}); this is a bug", self.shared.root.name)), ..Look::default() },
+            Err(error) => {
+                self.teller.begin_anew();
+                Look { trouble: Some(format!("looking at {} failed ({error}); this is a bug", self.shared.root.name)), ..Look::default() }
+            }
         }
     }
 
@@ -240,9 +243,12 @@ impl Watcher {
     async fn tell(&mut self, look: &Look, first: bool) -> Result<(), Unheard> {
         let Some((scanner, _)) = &self.eyes else { return self.judge(look.trouble.clone()).await };
         let now = Instant::now();
-        let mut news = self.teller.news(scanner, first, now);
+        let mut news = Vec::new();
+        if let Some(read) = self.teller.news(scanner, first, now) {
+            news = read;
+            self.shared.state().held = self.teller.held();
+        }
         news.extend(self.teller.bared(&look.bared));
-        self.shared.state().held = self.teller.held();
         let before = self.shared.state().trusted.clone();
         let trouble = self.diagnose(look, first);
         // What was missed in trouble, or in the look that ends it, was not missed yet.

@@ -51,6 +51,8 @@ pub struct Scanner {
     sidecars: BTreeSet<String>,
     /// How old a temporary file must be to be one that was left behind.
     leftover: Duration,
+    /// How often a file was read, or was not there any more.
+    changes: u64,
 }
 
 /// One look at a root.
@@ -72,12 +74,17 @@ impl Scanner {
     /// Of a root, nothing read yet; by who writes in it, or by somebody who only reads.
     pub fn new(root: Root, is_writer: bool) -> Self {
         let leftover = if is_writer { Duration::ZERO } else { LEFTOVER };
-        Self { root, files: BTreeMap::new(), restless: BTreeMap::new(), sidecars: BTreeSet::new(), leftover }
+        Self { root, files: BTreeMap::new(), restless: BTreeMap::new(), sidecars: BTreeSet::new(), leftover, changes: 0 }
     }
 
     /// The files and what they say, in the order of their paths.
     pub fn files(&self) -> impl Iterator<Item = (&str, &Content)> {
         self.files.iter().map(|(path, known)| (path.as_str(), &known.content))
+    }
+
+    /// Another number than before, when the files say something else.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Whether what the file at this path held must be kept in force, because it cannot be read now.
@@ -113,7 +120,9 @@ impl Scanner {
         let mut look = Look { identity: Some(identity), trouble, restless: false, git: git::under_way(&self.root.path), bared };
         self.restless.retain(|path, _| files.contains_key(path));
         if complete {
+            let before = self.files.len();
             self.files.retain(|path, _| files.contains_key(path));
+            self.changes += u64::from(self.files.len() < before);
         }
         for (path, found) in files {
             if self.files.get(&path).is_some_and(|known| known.found == found) {
@@ -122,10 +131,12 @@ impl Scanner {
             let since = self.restless.get(&path).copied();
             let at_once = since.is_some_and(|since| since.elapsed() >= PATIENCE);
             match self.read(&path, found, at_once) {
-                Read::Known(known) if at_once => _ = self.files.insert(path, known),
                 Read::Known(known) => {
-                    self.restless.remove(&path);
+                    if !at_once {
+                        self.restless.remove(&path);
+                    }
                     self.files.insert(path, known);
+                    self.changes += 1;
                 }
                 Read::Restless => {
                     self.restless.entry(path).or_insert_with(Instant::now);

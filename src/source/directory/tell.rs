@@ -18,8 +18,10 @@ pub type Place = (ObjectRef, Origin);
 #[derive(Debug)]
 pub struct Teller {
     source: String,
-    /// What is in force, with the digest that was said, and the status that was found with it.
-    said: BTreeMap<Place, (String, Option<Value>)>,
+    /// The [`Scanner::changes`] of which everything was said.
+    told: Option<u64>,
+    /// What is in force, with the digest that was said, and the text of the status that was found with it.
+    said: BTreeMap<Place, (String, Option<String>)>,
     /// What is wrong with which file, and what it shields.
     wrong: BTreeMap<String, (Vec<String>, Vec<ObjectRef>)>,
     /// What was not found any more, all of it, and since when.
@@ -30,7 +32,7 @@ pub struct Teller {
 impl Teller {
     /// Of a source of that name that has said nothing.
     pub fn new(source: &str, now: Instant) -> Self {
-        Self { source: source.to_owned(), said: BTreeMap::new(), wrong: BTreeMap::new(), missing: BTreeSet::new(), since: now }
+        Self { source: source.to_owned(), told: None, said: BTreeMap::new(), wrong: BTreeMap::new(), missing: BTreeSet::new(), since: now }
     }
 
     /// What is in force and was found, or could not be looked for, last time.
@@ -43,20 +45,23 @@ impl Teller {
         !self.missing.is_empty()
     }
 
-    /// What is new or changed. `first`: as part of the listing that a source begins with.
-    pub fn news(&mut self, scanner: &Scanner, first: bool, now: Instant) -> Vec<SourceEvent> {
+    /// What is new or changed; `None`: no file was read since. `first`: as part of the listing that a source begins with.
+    pub fn news(&mut self, scanner: &Scanner, first: bool, now: Instant) -> Option<Vec<SourceEvent>> {
+        if !first && self.told.replace(scanner.changes()) == Some(scanner.changes()) {
+            return None;
+        }
         let mut events = Vec::new();
         let mut found = BTreeSet::new();
         let mut arrived = BTreeSet::new();
         for item in scanner.files().flat_map(|(_, content)| &content.items) {
             let place = (item.resource.reference(), item.origin.clone());
             found.insert(place.clone());
-            let status = item.resource.status().cloned();
+            let status = item.resource.status().map(Value::to_string);
             let before = self.said.insert(place.clone(), (item.digest.clone(), status.clone()));
             match before {
                 Some((digest, known)) if digest == item.digest => {
                     if known != status {
-                        events.push(SourceEvent::Reported { object: place.0, origin: place.1, status });
+                        events.push(SourceEvent::Reported { object: place.0, origin: place.1, status: item.resource.status().cloned() });
                     }
                 }
                 Some(_) | None => {
@@ -78,7 +83,12 @@ impl Teller {
         }
         self.missing = missing;
         events.extend(self.wrongs(scanner, &shielded));
-        events
+        Some(events)
+    }
+
+    /// What comes next is of another scanner, which counts anew.
+    pub fn begin_anew(&mut self) {
+        self.told = None;
     }
 
     /// The files that went bad, or are bad in another way, or are good again.

@@ -90,7 +90,7 @@ pub struct Canary {
 
 /// Makes the helper image, then a network, a volume and a container; sees it run, and removes it all.
 pub async fn canary(report: &mut Report, Canary { client, settings, subnet }: Canary) {
-    let helper = crate::wiring::helper_image(&settings);
+    let helper = crate::wiring::helper_image(&settings, None);
     match helper.ensure(&client).await {
         Ok(_) => report.ok("helper image", "it is on the engine"),
         Err(error) => {

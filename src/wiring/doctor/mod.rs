@@ -12,7 +12,7 @@ use dockmaster::cli::{Context, Failure, out};
 use dockmaster::config::{RUN_SETTING, RunSettings};
 use dockmaster::observed::World;
 use dockmaster::runtime::ContainerRuntime;
-use dockmaster::runtime::docker::connect;
+use dockmaster::runtime::docker::{DockerRuntime, connect};
 use dockmaster::state::Ledger;
 use dockmaster::state::sqlite::SqliteLedger;
 
@@ -44,7 +44,7 @@ async fn examine(state_dir: &Path, global: &Global, arguments: &DoctorArgs, repo
         Ok(client) => {
             engine::facts(report, &client).await;
             engine::rights(report, &client).await;
-            let world = match super::runtime_on(client.clone(), &settings).observe().await {
+            let world = match DockerRuntime::new(client.clone(), &settings.installation, super::helper_image(&settings, None)).observe().await {
                 Ok(world) => world,
                 Err(error) => {
                     report.fail("engine", format!("its objects cannot be listed: {error}"), "see to it that the engine answers, then run this again");

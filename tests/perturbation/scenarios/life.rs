@@ -20,6 +20,7 @@ pub fn all() -> Vec<Scenario> {
     let idle = "idle: {timeout: 30m}";
     vec![
         hurt("killed", &[Human::Kill(MAIN)]),
+        hurt("stranded", &[Human::Strand(MAIN)]),
         hurt("removed", &[Human::Remove(MAIN)]),
         hurt("service-removed", &[Human::Remove("dm-ws-alice.shop.db")]),
         hurt("stopped-by-hand", &[Human::Stop(MAIN)]),

@@ -3,6 +3,7 @@
 use super::super::scenario::{Scenario, Step, Verb, edit, pass, preview, remove, workspace, write};
 
 const SHOP: &str = "alice/shop.yaml";
+const PORT: &str = "ports: [{name: http, container: 80, publish: Pool}]";
 const DATA: &str = "mounts: [{volume: data, path: /data}]";
 
 fn three(more: usize) -> Vec<Step> {
@@ -105,6 +106,21 @@ pub fn all() -> Vec<Scenario> {
             "container dm-ws-alice.shop.db running",
             "volume dm-vol-alice.shop.data seeded",
         ]),
+        // The ports of one that is gone are free; the other's are the other's.
+        Scenario::new(
+            "state-lost-with-ports",
+            vec![
+                write("alice/a.yaml", workspace("a", PORT)),
+                write(SHOP, workspace("shop", PORT)),
+                remove(&["alice/a.yaml"]),
+                pass(900),
+                Step::OperatorDown,
+                Step::LoseState,
+                Step::OperatorUp,
+            ],
+        )
+        .must(&["container dm-ws-alice.shop running"])
+        .must_not(&["container dm-ws-alice.a"]),
         Scenario::new(
             "state-lost-then-changed",
             vec![write(SHOP, workspace("shop", rich)), Step::OperatorDown, Step::LoseState, Step::OperatorUp, edit(SHOP, "1000000\"]", "1000001\"]")],
