@@ -205,7 +205,7 @@ impl Controller {
 
     /// Everything whose plan may be another than its last one; now and then all of it, because a promise that rests on nothing but that every
     /// change was counted is none.
-    fn unrested(&self) -> Vec<ObjectRef> {
+    pub(super) fn unrested(&self) -> Vec<ObjectRef> {
         let (revision, now) = (self.revision(), self.now());
         let (all, moved) = {
             let mut looks = self.looks();

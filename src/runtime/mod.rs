@@ -81,6 +81,8 @@ pub enum Refusal {
     NotOurs,
     /// The disk is full.
     DiskFull,
+    /// The container is gone, or is being removed.
+    Going,
     /// Anything else.
     Other,
 }

@@ -257,7 +257,7 @@ async fn every_operation_may_be_repeated() {
     assert!(f.container(&id).await.details.unwrap().finished.is_some());
     f.twice(Operation::Remove(target.clone())).await;
     assert!(!f.world().await.containers.contains_key(&id));
-    assert!(is_transient(&f.execute(Operation::Start(target.clone())).await), "what is gone cannot be started");
+    assert_eq!(refusal(f.execute(Operation::Start(target.clone())).await), Refusal::Going, "what is gone cannot be started");
     f.twice(Operation::Stop { target, grace: quantity::Duration::from_secs(1) }).await;
 }
 

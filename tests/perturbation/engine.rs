@@ -287,7 +287,7 @@ fn container(container: &state::Container, images: &BTreeMap<String, state::Imag
     });
     let env = container.config.get("Env").and_then(serde_json::Value::as_array);
     let endpoint = |(name, endpoint): (&String, &state::Endpoint)| {
-        let aliases = endpoint.aliases.iter().flatten().filter(|alias| !container.id.starts_with(alias.as_str())).cloned().collect();
+        let aliases = endpoint.aliases.iter().flatten().filter(|alias| Some(alias.as_str()) != container.id.get(..12)).cloned().collect();
         (name.clone(), (endpoint.network_id.clone(), aliases))
     };
     Container {

@@ -80,6 +80,8 @@ pub struct FakeEngine {
     pub away: AtomicBool,
     /// Ports that another program has.
     pub taken: Mutex<BTreeSet<u16>>,
+    /// The next container to be started is being removed by somebody.
+    pub going: AtomicBool,
     /// An operation on a container whose name holds this breaks.
     pub breaks: Mutex<Option<&'static str>>,
 }
@@ -127,6 +129,10 @@ impl FakeEngine {
         });
         let mut model = self.model();
         if let (Operation::Start(_), Some(id)) = (operation, &id) {
+            if self.going.swap(false, Ordering::SeqCst) {
+                model.world.remove(id);
+                return Err(Error::Rejected { reason: Refusal::Going, message: "container is marked for removal and cannot be started".to_owned() });
+            }
             let taken = self.taken.lock().unwrap();
             let ports = naming::grants_from_labels(&model.world.containers[id].labels);
             let refused = ports.iter().find_map(|grant| match grant {
@@ -316,6 +322,7 @@ impl Rig {
             calls: Mutex::default(),
             away: AtomicBool::new(false),
             taken: Mutex::default(),
+            going: AtomicBool::default(),
             breaks: Mutex::default(),
         });
         let holds = documents.iter().map(|item| (item.resource.reference(), item.origin.clone())).collect();

@@ -39,16 +39,7 @@ pub fn classify(error: bollard::errors::Error) -> Error {
 fn refusal(status: u16, message: String) -> Error {
     let text = message.to_ascii_lowercase();
     let has = |needle: &str| text.contains(needle);
-    let later = [
-        "no such container",
-        "is marked for removal",
-        "removal of container",
-        "timeout",
-        "timed out",
-        "deadline exceeded",
-        "connection refused",
-        "connection reset",
-    ];
+    let later = ["timeout", "timed out", "deadline exceeded", "connection refused", "connection reset"];
     let reason = if has("no space left on device") {
         Refusal::DiskFull
     } else if has("port is already allocated") || has("address already in use") || (has("failed to bind host port") && !has("permission denied")) {
@@ -63,6 +54,8 @@ fn refusal(status: u16, message: String) -> Error {
         Refusal::NoNetwork
     } else if status == 409 && has("is already in use by container") {
         Refusal::NameConflict
+    } else if has("no such container") || has("is marked for removal") || has("removal of container") {
+        Refusal::Going
     } else if matches!(status, 409 | 429 | 503) || later.into_iter().any(has) {
         return Error::Transient(message);
     } else {
@@ -117,7 +110,10 @@ mod tests {
         check(404, "No such image: nothing:latest", Some(Refusal::NoImage));
         check(404, "network dm-ns-a not found", Some(Refusal::NoNetwork));
         check(409, "Conflict. The container name \"/x\" is already in use by container \"abc\". You have to remove", Some(Refusal::NameConflict));
-        check(409, "removal of container abc is already in progress", None);
+        check(409, "removal of container abc is already in progress", Some(Refusal::Going));
+        check(409, "container is marked for removal and cannot be started", Some(Refusal::Going));
+        check(404, "No such container: abc", Some(Refusal::Going));
+        check(409, "cannot start a paused container, try unpause instead", None);
         check(503, "starting", None);
         check(400, "invalid mount config", Some(Refusal::Other));
     }

@@ -397,7 +397,7 @@ impl DockerRuntime {
 
     /// The target, which must exist.
     async fn find(&self, target: &Target, made: Option<&ContainerId>) -> Result<ContainerInspectResponse, Error> {
-        self.look(target, made).await?.ok_or_else(|| Error::Transient(format!("container {} is gone", target.name())))
+        self.look(target, made).await?.ok_or_else(|| refuse(Refusal::Going, format!("container {} is gone", target.name())))
     }
 
     /// Acts on a container by its id; whatever comes of it, what was remembered of it does not hold any more.

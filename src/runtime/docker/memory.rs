@@ -1,7 +1,7 @@
 //! What this process has seen of the engine: whose is what, and the details of our containers.
 //!
 //! Nothing here is the truth; it spares inspects and gives events an object. An entry holds as long as no event and no operation touched its
-//! container, the list says what it said, and the event stream is alive. An event may be lost all the same: what was read ten full passes ago is
+//! container, the list says what it said, and the event stream is alive. An event may be lost all the same: what was read three full passes ago is
 //! read again, a bounded number in each pass.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,7 +12,7 @@ use crate::observed::{Container, ContainerId, Details, Identity, Network, State,
 use crate::resource::ObjectRef;
 
 /// After how many full passes an entry is read again.
-const PASSES: u64 = 10;
+const PASSES: u64 = 3;
 /// How many entries are read again for that in one pass.
 const MOST: usize = 64;
 
@@ -209,7 +209,7 @@ mod tests {
 
     /// Found by the harness: `limited-by-hand` with a lost event.
     #[test]
-    fn what_was_read_ten_passes_ago_is_read_again() {
+    fn what_was_read_three_passes_ago_is_read_again() {
         let running = listed(ContainerSummaryStateEnum::RUNNING);
         let mut memory = Memory { live: true, ..Memory::default() };
         memory.begin_pass();
@@ -218,7 +218,7 @@ mod tests {
             memory.begin_pass();
             memory.details(&running).map(drop)
         });
-        assert_eq!(kept.count(), 9);
+        assert_eq!(kept.count(), 2);
         memory.learn(&running, 0, inspected(7));
         memory.begin_pass();
         assert!(memory.details(&running).is_some());
