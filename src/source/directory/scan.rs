@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Root;
@@ -29,6 +30,8 @@ const LEFTOVER: Duration = Duration::from_secs(10);
 pub struct Content {
     /// Its good documents.
     pub items: Vec<Item>,
+    /// The text of the status of each, made once for each reading: there may be many more files than those that were read.
+    pub statuses: Vec<Option<Arc<str>>>,
     /// What is wrong with the others, rendered.
     pub errors: Vec<String>,
 }
@@ -150,7 +153,7 @@ impl Scanner {
     /// Reads a file; with `at_once` even if it is being written.
     fn read(&self, path: &str, found: Found, at_once: bool) -> Read {
         let context = FileContext::new(&self.root.name, &self.root.path, path, self.root.namespace.as_deref());
-        let refused = |message: &str, help: &str| Content { items: Vec::new(), errors: vec![Problem::of_file(&context, message, help).rendered()] };
+        let refused = |message: &str, help: &str| Content { errors: vec![Problem::of_file(&context, message, help).rendered()], ..Content::default() };
         let stamp = match found {
             Ok(stamp) => stamp,
             Err((ref message, ref help)) => return Read::Known(Known { content: refused(message, help), found }),
@@ -168,7 +171,8 @@ impl Scanner {
                 for warning in parsed.problems.iter().filter(|problem| problem.severity == Severity::Warning) {
                     tracing::warn!(file = context.display, "{}", warning.rendered());
                 }
-                Read::Known(Known { found: Ok(stamp), content: Content { items: parsed.items, errors } })
+                let statuses = parsed.items.iter().map(|item| item.resource.status().map(|status| status.to_string().into())).collect();
+                Read::Known(Known { found: Ok(stamp), content: Content { items: parsed.items, statuses, errors } })
             }
             // Gone since it was listed: the next listing tells.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Read::Restless,

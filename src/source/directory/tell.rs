@@ -3,9 +3,8 @@
 //! **Invariant:** an object is said to be gone only if two listings, `settle` apart, did not have it and nothing shields it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use serde_json::Value;
 
 use super::scan::Scanner;
 use crate::resource::{ObjectRef, Origin};
@@ -21,7 +20,7 @@ pub struct Teller {
     /// The [`Scanner::changes`] of which everything was said.
     told: Option<u64>,
     /// What is in force, with the digest that was said, and the text of the status that was found with it.
-    said: BTreeMap<Place, (String, Option<String>)>,
+    said: BTreeMap<Place, (String, Option<Arc<str>>)>,
     /// What is wrong with which file, and what it shields.
     wrong: BTreeMap<String, (Vec<String>, Vec<ObjectRef>)>,
     /// What was not found any more, all of it, and since when.
@@ -53,14 +52,13 @@ impl Teller {
         let mut events = Vec::new();
         let mut found = BTreeSet::new();
         let mut arrived = BTreeSet::new();
-        for item in scanner.files().flat_map(|(_, content)| &content.items) {
+        for (item, status) in scanner.files().flat_map(|(_, content)| content.items.iter().zip(&content.statuses)) {
             let place = (item.resource.reference(), item.origin.clone());
             found.insert(place.clone());
-            let status = item.resource.status().map(Value::to_string);
             let before = self.said.insert(place.clone(), (item.digest.clone(), status.clone()));
             match before {
                 Some((digest, known)) if digest == item.digest => {
-                    if known != status {
+                    if known != *status {
                         events.push(SourceEvent::Reported { object: place.0, origin: place.1, status: item.resource.status().cloned() });
                     }
                 }
