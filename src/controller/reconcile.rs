@@ -153,8 +153,9 @@ impl Controller {
             if plan.is_empty() {
                 self.report(key, &entry, &intent, &facts, &plan).await;
                 self.schedule(key, &plan);
-                // What could not be granted may be granted later.
-                if plan.is_settled() && matches!(intent.as_ref(), Intent::Present(desired) if desired.fatal.is_empty()) {
+                // What could not be granted may be granted later, and what was put off may be right by then without anything having changed.
+                let is_final = plan.is_settled() && plan.skipped.is_empty() && plan.verdict.conditions.is_empty();
+                if is_final && matches!(intent.as_ref(), Intent::Present(desired) if desired.fatal.is_empty()) {
                     self.rests(key, Rest { revision, since, until: plan.due() });
                 }
                 return Ok(Turn::Settled);

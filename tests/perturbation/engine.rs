@@ -215,6 +215,7 @@ impl Engine {
                 let port = if *port == 0 { of(self.view()).expect("a port to take") } else { *port };
                 human.change(|state| state.foreign_ports.insert((port, "tcp".to_owned())));
             }
+            Human::FreePorts => human.change(|state| state.foreign_ports.clear()),
             Human::MoveTag(reference) => human.change(|state| {
                 let remote = state.registry.get_mut(*reference).expect("a reference of the registry");
                 remote.digest = format!("sha256:{:064x}", 7);

@@ -75,6 +75,8 @@ pub enum Human {
     Join(&'static str),
     /// Another program takes a port; 0: that of `dm-ws-alice.shop`.
     TakePort(u16),
+    /// It gives back what it took.
+    FreePorts,
     /// The limits of a container are changed by hand.
     Limit(&'static str),
     /// A tag names another image.

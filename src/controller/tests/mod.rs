@@ -69,6 +69,19 @@ async fn a_full_pass_leaves_alone_what_cannot_have_changed() {
     rig.end().await;
 }
 
+/// Nothing tells that what waits for calm may go on.
+#[tokio::test(start_paused = true)]
+async fn what_was_put_off_is_planned_again_in_each_pass() {
+    let rig = Rig::start(vec![workspace("w0", "{image: 'web:1', update: {when: OnRestart}}")]);
+    rig.until("readiness", |rig| rig.is_ready(&key("w0"))).await;
+    let changed = workspace("w0", "{image: 'web:1', update: {when: OnRestart}, env: [{name: A, value: new}]}");
+    rig.source.say(SourceEvent::Apply(Box::new(changed)));
+    rig.until("it to be put off", |rig| rig.condition(&key("w0"), ConditionType::RestartPending).is_some()).await;
+    rig.pass(180).await;
+    assert!((0..9).all(|_| rig.controller.unrested().contains(&key("w0"))));
+    rig.end().await;
+}
+
 /// To look at all others for each object makes a start with many a matter of their square.
 #[tokio::test(start_paused = true)]
 async fn others_are_looked_at_only_for_what_is_claimed() {
