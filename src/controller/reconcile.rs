@@ -22,8 +22,8 @@ use crate::status::project::{self, Projection};
 
 /// Rounds of plan and execution in one turn; what is not settled then gets another turn.
 const ROUNDS: usize = 12;
-/// In the first so many rounds of a turn a container that goes meanwhile is no failure; then it seems to stay.
-const REMOVED: usize = 2;
+/// Rounds of a turn in which a container that goes meanwhile is no failure; after them it seems to stay.
+const GOING_ROUNDS: usize = 2;
 /// How long an engine may be away before statuses say so.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -167,7 +167,7 @@ impl Controller {
                     return Ok(Turn::Failed);
                 }
                 // What somebody removes meanwhile is no failure: it is planned over what is left.
-                let is_going = matches!(error, Error::Rejected { reason: Refusal::Going, .. }) && round < REMOVED;
+                let is_going = matches!(error, Error::Rejected { reason: Refusal::Going, .. }) && round < GOING_ROUNDS;
                 if is_going || self.other_port(key, &entry, &intent, error).await? {
                     look = false;
                     continue;

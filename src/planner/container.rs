@@ -16,9 +16,6 @@ const LOOP: u64 = 3;
 /// How long the engine lets a process run before it takes it for one that works; so do we.
 const PROOF: SignedDuration = SignedDuration::from_secs(10);
 
-/// The cause of an exchange because of [`Container::is_stranded`].
-const STRANDED: &str = "start";
-
 /// How long a measurement of memory in use is believed.
 const FRESH: SignedDuration = SignedDuration::from_mins(5);
 
@@ -168,7 +165,7 @@ fn difference(b: &Builder<'_>, want: &ContainerSpec, container: &Container, owne
         return Some(causes(b, want, container));
     }
     if container.is_stranded() {
-        return Some(vec![Cause::new(STRANDED, "killed in the middle of it", "made anew")]);
+        return Some(vec![Cause::new("start", "killed in the middle of it", "made anew")]);
     }
     if network::holds_dead_network(b, container, want) && !container.is_active() {
         return Some(vec![Cause::new("networks", "removed", "made anew")]);

@@ -145,7 +145,9 @@ async fn killed_in_the_middle_of_a_start_the_engine_runs_the_workspace_in_the_en
     let shop = operator.container("alice", "shop", None);
     operator.docker(&["exec", &shop, "sh", "-c", "echo kept > /data/mark"]);
     let major: u32 = operator.docker(&["version", "--format", "{{.Server.Version}}"]).split('.').next().unwrap().parse().unwrap();
-    let stranded = (0..20).any(|_| {
+    // A later one clears it away; there the first round shows that it starts.
+    let rounds = if major < 23 { 20 } else { 1 };
+    let stranded = (0..rounds).any(|_| {
         operator.ok(&["stop", "shop", "-n", "alice"]);
         operator.until("alice", "shop", "a stop", |status| reason(status) == "Stopped");
         let id = operator.inspect(&shop, "{{.Id}}");

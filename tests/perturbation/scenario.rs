@@ -217,6 +217,16 @@ pub fn human(human: Human) -> Step {
     Step::Human(human)
 }
 
+/// A workspace whose port another program takes while it is stopped.
+pub fn port_taken_between(path: &'static str) -> Vec<Step> {
+    vec![
+        write(path, workspace("shop", "ports: [{name: http, container: 80, publish: Pool}]")),
+        edit(path, "{image:", "{state: Stopped, image:"),
+        human(Human::TakePort(0)),
+        edit(path, "state: Stopped, ", ""),
+    ]
+}
+
 pub fn pass(seconds: u64) -> Step {
     Step::Pass(Duration::from_secs(seconds))
 }

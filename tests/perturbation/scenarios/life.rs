@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::super::scenario::{Human, Scenario, Step, Verb, edit, human, pass, workspace, write};
+use super::super::scenario::{Human, Scenario, Step, Verb, edit, human, pass, port_taken_between, workspace, write};
 
 const SHOP: &str = "alice/shop.yaml";
 const MAIN: &str = "dm-ws-alice.shop";
@@ -102,17 +102,7 @@ pub fn all() -> Vec<Scenario> {
             vec![write(SHOP, workspace("shop", RICH)), Step::Route("10.213.0.0/20"), write("bob/shop.yaml", workspace("shop", RICH))],
         )
         .must(&["container dm-ws-alice.shop running", "container dm-ws-bob.shop running", "network dm-ns-bob [\"10.213.16."]),
-        Scenario::new(
-            "port-taken-between",
-            vec![
-                write(SHOP, workspace("shop", "ports: [{name: http, container: 80, publish: Pool}]")),
-                edit(SHOP, "{image:", "{state: Stopped, image:"),
-                human(Human::TakePort(0)),
-                edit(SHOP, "state: Stopped, ", ""),
-            ],
-        )
-        .must(&["container dm-ws-alice.shop running"])
-        .may_differ(&["ports ", "port "]),
+        Scenario::new("port-taken-between", port_taken_between(SHOP)).must(&["container dm-ws-alice.shop running"]).may_differ(&["ports ", "port "]),
         Scenario::new("idle-stop-and-start", vec![write(SHOP, workspace("shop", idle)), pass(2400), Step::Verb(Verb::Start("shop"))])
             .must(&["container dm-ws-alice.shop running"]),
         Scenario::new("idle-stop", vec![write(SHOP, workspace("shop", idle)), pass(2400)]).must(&["workspace/alice/shop phase Stopped"]),

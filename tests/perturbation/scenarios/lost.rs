@@ -1,6 +1,6 @@
 //! Deletion, holds, tombstones, branches that come and go, and a state that is lost.
 
-use super::super::scenario::{Human, Scenario, Step, Verb, edit, human, pass, preview, remove, workspace, write};
+use super::super::scenario::{Human, Scenario, Step, Verb, edit, human, pass, port_taken_between, preview, remove, workspace, write};
 
 const SHOP: &str = "alice/shop.yaml";
 const DATA: &str = "mounts: [{volume: data, path: /data}]";
@@ -108,16 +108,7 @@ pub fn all() -> Vec<Scenario> {
         // It had to take another port than its own name leads to, which only its container tells.
         Scenario::new(
             "state-lost-with-another-port",
-            vec![
-                write(SHOP, workspace("shop", "ports: [{name: http, container: 80, publish: Pool}]")),
-                edit(SHOP, "{image:", "{state: Stopped, image:"),
-                human(Human::TakePort(0)),
-                edit(SHOP, "state: Stopped, ", ""),
-                human(Human::FreePorts),
-                Step::OperatorDown,
-                Step::LoseState,
-                Step::OperatorUp,
-            ],
+            [port_taken_between(SHOP), vec![human(Human::FreePorts), Step::OperatorDown, Step::LoseState, Step::OperatorUp]].concat(),
         )
         .must(&["container dm-ws-alice.shop running"])
         .may_differ(&["ports ", "port "]),
