@@ -28,15 +28,25 @@ pub mod preview;
 #[cfg(test)]
 mod preview_tests;
 pub mod print;
+#[cfg(test)]
+mod print_tests;
 pub mod readiness;
+#[cfg(test)]
+mod readiness_tests;
 pub mod replace;
+#[cfg(test)]
+mod replace_tests;
 pub mod run;
 #[cfg(test)]
 mod run_tests;
 #[cfg(test)]
 mod tests;
 pub mod volume;
+#[cfg(test)]
+mod volume_tests;
 pub mod workload;
+#[cfg(test)]
+mod workload_tests;
 
 use jiff::Timestamp;
 

@@ -6,10 +6,13 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::model::Model;
+use super::run::Clock;
 use super::tests::{intent, model};
-use crate::observed::{State, TaskKey, TaskResult, TaskState};
+use super::workload_tests::acts;
+use crate::observed::{HealthState, State, TaskKey, TaskResult, TaskState};
+use crate::resource::ConditionType;
 use crate::resource::status::NextAction;
-use crate::state::{Fact, StopReason};
+use crate::state::{Fact, Facts, StopReason};
 
 fn limited(limit: &Value) -> Value {
     let mut spec = json!({"image": "far:1"});
@@ -110,4 +113,73 @@ fn what_was_pulled_since_the_images_were_listed_is_waited_for() {
     m.world.images_listed = Some(asked - SignedDuration::from_hours(24));
     m.world.take_tasks(done, asked - SignedDuration::from_hours(23));
     assert!(matches!(m.world.tasks[&key], TaskState::Done { .. }));
+}
+
+#[test]
+fn a_run_begins_with_the_start_that_was_wished_for() {
+    let (mut m, want) = (model(), intent(json!({"image": "web:1"}), 1));
+    m.settle(&want);
+    let wish = m.now;
+    let facts = Facts { run_since: Some(wish), ..Facts::default() };
+    let main = |state: State, started: i64| {
+        let mut container = m.world.container_named("dm-ws-alice.shop").unwrap().clone();
+        container.state = state;
+        Arc::make_mut(container.details.as_mut().unwrap()).started = Some(wish + SignedDuration::from_secs(started));
+        container
+    };
+    let (running, ended) = (State::Running(HealthState::None), State::Exited { code: 1 });
+    // How it is, when it was started after the wish, and when its run began.
+    let rows = [
+        (ended, 5, Some(5)),
+        (ended, 0, Some(0)),
+        (ended, -1, None),
+        (State::Created, -1, None),
+        (running, 5, Some(5)),
+        (running, -1, Some(0)),
+        (State::Paused, -1, Some(0)),
+        (State::Restarting, -1, Some(0)),
+    ];
+    for (state, started, begun) in rows {
+        let expected = begun.map(|begun| wish + SignedDuration::from_secs(begun));
+        let clock = Clock::new(&facts, Some(&main(state, started)));
+        assert_eq!((clock.begun, clock.activity), (expected, expected), "{state:?}, started {started} s after the wish");
+    }
+    let early = Clock::new(&Facts::default(), Some(&main(ended, -1)));
+    assert_eq!(early.begun, Some(wish - SignedDuration::from_secs(1)), "without a wish, with its start");
+}
+
+#[test]
+fn after_a_lost_state_what_a_policy_may_have_stopped_is_left() {
+    let rows = [
+        (json!({}), false),
+        (json!({"idle": {"timeout": "1h"}}), true),
+        (json!({"maxLifetime": "1h"}), true),
+        (json!({"runningHours": {"days": "Mon-Sun", "from": "00:00", "to": "23:00"}}), true),
+    ];
+    for (limit, left) in rows {
+        let mut spec = limited(&limit);
+        spec["image"] = json!("web:1");
+        let (mut m, want) = (model(), intent(spec, 1));
+        m.settle(&want);
+        m.facts = Facts::default();
+        m.record(Fact::StateLost(true));
+        m.meddle("dm-ws-alice.shop", |c| c.state = State::Exited { code: 143 });
+        let plan = m.plan(&want);
+        assert_eq!((acts(&plan).is_empty(), plan.verdict.conditions.iter().any(|c| c.type_ == ConditionType::StateLost)), (left, left), "{limit}");
+    }
+}
+
+#[test]
+fn a_stop_that_was_put_off_comes_at_the_very_instant() {
+    let (mut m, want) = (model(), intent(json!({"image": "web:1", "maxLifetime": "1h"}), 1));
+    m.settle(&want);
+    let until = m.facts.run_begun.unwrap() + SignedDuration::from_mins(90);
+    m.record(Fact::ExtendedUntil(until));
+    m.now = until - SignedDuration::from_secs(1);
+    let plan = m.plan(&want);
+    assert_eq!((acts(&plan).len(), plan.next.map(|next| next.at)), (0, Some(until)));
+    for after in [0, 1] {
+        m.now = until + SignedDuration::from_secs(after);
+        assert_eq!(acts(&m.plan(&want)), ["stop dm-ws-alice.shop"], "after {after} s");
+    }
 }
