@@ -26,6 +26,8 @@ pub mod network;
 pub mod operation;
 pub mod preview;
 #[cfg(test)]
+mod preview_steps_tests;
+#[cfg(test)]
 mod preview_tests;
 pub mod print;
 #[cfg(test)]

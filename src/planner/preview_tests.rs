@@ -21,15 +21,15 @@ fn uid_of_demo() -> Uid {
     Uid("01936f2e-7b7c-7000-8000-000000000002".to_owned())
 }
 
-fn spec() -> Value {
+pub(super) fn spec() -> Value {
     json!({"image": "web:1", "mounts": [{"volume": "data", "path": "/data"}], "services": {"db": {"image": "db:1", "volume": {"path": "/db"}}}})
 }
 
-/// The preview `demo` of the workspace `shop`, every claim granted.
-fn demo(mode: &str) -> Intent {
+/// The preview `demo` of a workspace `shop` with this spec, every claim granted.
+fn demo(spec: Value, mode: &str) -> Intent {
     let all = BTreeMap::new();
     let tenants = Tenants { all: &all, namespace: "alice" };
-    let source: WorkspaceSpec = serde_json::from_value(spec()).unwrap();
+    let source: WorkspaceSpec = serde_json::from_value(spec).unwrap();
     let shop = ObjectRef::new(Kind::Workspace, "alice", "shop");
     let pinned = pin(&resolve(&source, &BTreeMap::new(), tenants).spec, &shop, &uid(), "/specs/alice");
     let document = json!({
@@ -76,19 +76,23 @@ fn stone(of: Uid, m: &Model) -> Intent {
 }
 
 /// A workspace that runs, and its preview; each with facts of its own.
-struct Pair {
-    m: Model,
-    shop: Intent,
-    demo: Intent,
+pub(super) struct Pair {
+    pub(super) m: Model,
+    pub(super) shop: Intent,
+    pub(super) demo: Intent,
     /// The facts and the key of the one that is not being planned.
-    other: (ObjectRef, Facts),
+    pub(super) other: (ObjectRef, Facts),
 }
 
 impl Pair {
-    fn new(mode: &str) -> Self {
-        let (mut m, shop) = (model(), intent(spec(), 1));
+    pub(super) fn new(mode: &str) -> Self {
+        Self::of(spec(), mode)
+    }
+
+    pub(super) fn of(spec: Value, mode: &str) -> Self {
+        let (mut m, shop) = (model(), intent(spec.clone(), 1));
         m.settle(&shop);
-        Self { m, shop, demo: demo(mode), other: (ObjectRef::new(Kind::Preview, "alice", "demo"), Facts::default()) }
+        Self { m, shop, demo: demo(spec, mode), other: (ObjectRef::new(Kind::Preview, "alice", "demo"), Facts::default()) }
     }
 
     fn swap(&mut self) {
@@ -103,8 +107,16 @@ impl Pair {
         plan
     }
 
+    /// The plan of the preview now.
+    pub(super) fn plan_demo(&mut self) -> Plan {
+        self.swap();
+        let plan = self.m.plan(&self.demo);
+        self.swap();
+        plan
+    }
+
     /// A turn of the preview, after so many operations of which the operator is gone.
-    fn step_demo(&mut self, crash: usize) -> Plan {
+    pub(super) fn step_demo(&mut self, crash: usize) -> Plan {
         self.swap();
         let plan = self.m.plan(&self.demo);
         self.m.apply(&plan, crash);
@@ -113,14 +125,14 @@ impl Pair {
     }
 
     /// What runs to its end ends; a second passes.
-    fn go_on(&mut self) {
+    pub(super) fn go_on(&mut self) {
         self.m.finish_tasks();
         self.m.finish_helpers();
         self.m.now += SignedDuration::from_secs(1);
     }
 
     /// Both take turns until neither has anything to do. Gives the last plan of the preview.
-    fn settle(&mut self) -> Plan {
+    pub(super) fn settle(&mut self) -> Plan {
         for _ in 0..200 {
             let (shop, demo) = (self.step_shop(), self.step_demo(usize::MAX));
             if shop.is_settled() && demo.is_empty() && (demo.waiting.is_empty() || demo.verdict.stalled) {
@@ -136,7 +148,7 @@ impl Pair {
     }
 }
 
-const BOTH: [&str; 4] = ["dm-pv-alice.demo running", "dm-pv-alice.demo.db running", "dm-ws-alice.shop running", "dm-ws-alice.shop.db running"];
+pub(super) const BOTH: [&str; 4] = ["dm-pv-alice.demo running", "dm-pv-alice.demo.db running", "dm-ws-alice.shop running", "dm-ws-alice.shop.db running"];
 
 #[test]
 fn a_copy_that_is_interrupted_at_any_step_ends_right() {
