@@ -163,7 +163,7 @@ impl<'a> Walker<'a> {
         let in_spec = spec.and_then(|spec| spec.get("properties")).is_some_and(|fields| fields.get(key).is_some());
         let help = if let Some(name) = nearest(key, names()) {
             format!("did you mean `{name}`?")
-        } else if path.0.len() < 2 && in_spec && path.to_string() != "spec" {
+        } else if path.0.len() < 2 && in_spec {
             format!("`{key}` belongs below `spec`")
         } else {
             let mut sorted: Vec<&str> = names().collect();
@@ -244,7 +244,7 @@ impl<'a> Walker<'a> {
                 let help = match found {
                     Some(_) => format!("write {what}"),
                     None if number(text).is_some() => "remove the quotes".into(),
-                    None if text.len() > 1 && text.trim_start_matches('0').parse::<i64>().is_ok() => "remove the leading zeros".into(),
+                    None if text.trim_start_matches('0').parse::<i64>().is_ok() => "remove the leading zeros".into(),
                     None => format!("write {what}"),
                 };
                 self.find(path, node.span, format!("{} must be {what}, not {}", title(path), quote(text)), help)
