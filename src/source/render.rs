@@ -155,7 +155,7 @@ fn printable(c: char) -> char {
 /// A piece of the file in backquotes, cut where it is long, without control characters.
 pub fn quote(text: &str) -> String {
     let cut: String = text.chars().take(60).map(printable).collect();
-    if cut.len() < text.len() && text.chars().count() > 60 { format!("`{cut}…`") } else { format!("`{cut}`") }
+    if text.chars().count() > 60 { format!("`{cut}…`") } else { format!("`{cut}`") }
 }
 
 /// The candidate that is most like `text`, where one is like enough to be a slip of the pen; case does not count.
