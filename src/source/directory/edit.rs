@@ -111,3 +111,17 @@ fn explain(origin: &Origin, by_hand: &str, failure: Failure<SourceError>) -> Sou
         Failure::Io(source) => SourceError::Io { doing: "change", path: origin.to_string(), source },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_went_while_it_was_changed_is_told_otherwise_than_a_failing_file_system() {
+        let origin = Origin { source: "specs".into(), path: "a.yaml".into(), document: 0 };
+        let told = |kind: io::ErrorKind| explain(&origin, "", Failure::Io(kind.into()));
+        let SourceError::Refused(why) = told(io::ErrorKind::NotFound) else { panic!("it can be tried again") };
+        assert!(why.ends_with("is not there any more; try again"), "{why}");
+        assert!(matches!(told(io::ErrorKind::PermissionDenied), SourceError::Io { doing: "change", .. }));
+    }
+}

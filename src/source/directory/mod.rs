@@ -320,3 +320,5 @@ impl Watcher {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod watcher_tests;

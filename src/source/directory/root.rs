@@ -118,11 +118,13 @@ mod tests {
         std::os::unix::fs::symlink("real.yaml", inside.join("link.yaml")).unwrap();
         std::os::unix::fs::symlink("../out.yaml", inside.join("escape.yaml")).unwrap();
         std::os::unix::fs::symlink("loop.yaml", inside.join("loop.yaml")).unwrap();
+        std::os::unix::fs::symlink("nowhere.yaml", inside.join("dangling.yaml")).unwrap();
         let root = Root::new(inside.to_str().unwrap(), None).unwrap();
         assert!(root.resolve("link.yaml").unwrap().unwrap().ends_with("specs/real.yaml"));
         assert!(root.resolve("new.yaml").unwrap().unwrap().ends_with("specs/new.yaml"));
         assert_eq!(root.resolve("escape.yaml").unwrap(), None);
         assert!(root.resolve("loop.yaml").is_err());
+        assert!(root.resolve("dangling.yaml").is_err(), "a link to nowhere is no place for a new file");
         assert!(root.resolve("missing/new.yaml").is_err());
     }
 }

@@ -201,3 +201,171 @@ fn stamp(file: &File) -> io::Result<Stamp> {
     let metadata = file.metadata()?;
     if metadata.is_file() { Ok(Stamp::of(&metadata)) } else { Err(io::Error::other("it is not a regular file")) }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+
+    use super::super::tests::spec;
+    use super::*;
+    use crate::resource::Resource;
+
+    /// A scanner of a directory, by who writes in it.
+    pub fn scanner(directory: &Path) -> Scanner {
+        Scanner::new(Root::new(directory.to_str().unwrap(), None).unwrap(), true)
+    }
+
+    /// Looks, and reads each file as it is, as if it had been written for a long time.
+    pub fn look_at_once(scanner: &mut Scanner) -> Look {
+        let long_ago = Instant::now().checked_sub(PATIENCE).unwrap();
+        let files = walk::list(&scanner.root.path).unwrap().files;
+        scanner.restless.extend(files.into_keys().map(|path| (path, long_ago)));
+        scanner.look()
+    }
+
+    /// Puts a file in its place whole, so that it is another one than before.
+    pub fn write(directory: &Path, path: &str, text: &str) {
+        fs::create_dir_all(directory.join(path).parent().unwrap()).unwrap();
+        fs::write(directory.join(".new"), text).unwrap();
+        fs::rename(directory.join(".new"), directory.join(path)).unwrap();
+    }
+
+    /// A directory with one file that was touched long ago, which no test can make: `good.yaml`.
+    fn old() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("src/source/parse")
+    }
+
+    fn stamp_of(path: &Path) -> Stamp {
+        Stamp::of(&fs::metadata(path).unwrap())
+    }
+
+    fn image(scanner: &Scanner, path: &str) -> String {
+        let (_, content) = scanner.files().find(|(known, _)| *known == path).unwrap();
+        let Resource::Workspace(object) = &content.items[0].resource else { panic!() };
+        object.spec.image.clone().unwrap()
+    }
+
+    #[test]
+    fn each_file_that_is_read_or_lost_is_a_change_and_a_look_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let mut scanner = scanner(root);
+        let mut before = scanner.changes();
+        let mut is_change = |make: &dyn Fn()| {
+            make();
+            look_at_once(&mut scanner);
+            std::mem::replace(&mut before, scanner.changes()) != scanner.changes()
+        };
+        assert!(is_change(&|| ["a.yaml", "b.yaml"].iter().for_each(|path| write(root, path, &spec("a", "x")))));
+        assert!(!is_change(&|| {}));
+        assert!(is_change(&|| write(root, "a.yaml", &spec("a", "other"))));
+        assert!(is_change(&|| {
+            fs::remove_file(root.join("a.yaml")).unwrap();
+            write(root, "c.yaml", &spec("c", "x"));
+        }));
+        assert!(is_change(&|| fs::remove_file(root.join("c.yaml")).unwrap()));
+        assert!(!is_change(&|| write(root, "notes.txt", "no spec")));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_and_a_link_that_cannot_be_followed_shield() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), "good.yaml", &spec("a", "x"));
+        write(directory.path(), "bad.yaml", "a: {\n");
+        symlink("nowhere", directory.path().join("alice")).unwrap();
+        let mut scanner = scanner(directory.path());
+        look_at_once(&mut scanner);
+        for (path, is_shielded) in [
+            ("bad.yaml", true),
+            ("alice/a.yaml", true),
+            ("alice/web/a.yaml", true),
+            ("good.yaml", false),
+            ("gone.yaml", false),
+            ("alicia/a.yaml", false),
+            ("bob/alice/a.yaml", false),
+        ] {
+            assert_eq!(scanner.shields(path), is_shielded, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_logged_and_what_is_wrong_is_said() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), "bad.yaml", "a: {\n");
+        write(directory.path(), "pod.yaml", "apiVersion: v1\nkind: Pod\n");
+        let mut scanner = scanner(directory.path());
+        let log = directory.path().join("log");
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(Arc::new(File::create(&log).unwrap())).finish();
+        tracing::subscriber::with_default(subscriber, || look_at_once(&mut scanner));
+        let log = fs::read_to_string(log).unwrap();
+        assert!(log.matches("WARN").count() == 1 && log.contains("apiVersion `v1` is not dockmaster's"), "{log}");
+        assert_eq!(scanner.files().map(|(path, content)| (path, content.errors.len())).collect::<Vec<_>>(), [("bad.yaml", 1), ("pod.yaml", 0)]);
+    }
+
+    #[test]
+    fn a_file_that_was_just_touched_is_not_read() {
+        // Where the host stands still for a moment, the file comes to rest.
+        let looks = (0..100).find_map(|_| {
+            let directory = tempfile::tempdir().unwrap();
+            let mut scanner = scanner(directory.path());
+            write(directory.path(), "a.yaml", &spec("a", "x"));
+            let looks = [scanner.look().restless, scanner.look().restless];
+            let is_young = stamp_of(&directory.path().join("a.yaml")).age().is_some_and(|age| age < REST);
+            is_young.then(|| (looks, scanner.files().count()))
+        });
+        assert_eq!(looks, Some(([true, true], 0)));
+    }
+
+    #[test]
+    fn a_file_that_never_comes_to_rest_is_read_as_it_is_each_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut scanner = scanner(directory.path());
+        for version in ["v0", "v1", "v2"] {
+            write(directory.path(), "a.yaml", &spec("a", version));
+            let look = if version == "v0" { look_at_once(&mut scanner) } else { scanner.look() };
+            assert_eq!((look.restless, image(&scanner, "a.yaml").as_str()), (false, version));
+        }
+    }
+
+    #[test]
+    fn a_file_that_came_to_rest_has_to_come_to_rest_again_after_its_next_change() {
+        let mut scanner = scanner(&old());
+        scanner.restless.insert("good.yaml".into(), Instant::now());
+        assert!(!scanner.look().restless);
+        assert_eq!(scanner.files().map(|(path, content)| (path, content.errors.len())).collect::<Vec<_>>(), [("good.yaml", 0)]);
+        assert!(scanner.restless.is_empty());
+    }
+
+    #[test]
+    fn what_changes_between_the_listing_and_the_reading_is_looked_at_again() {
+        let scanner = scanner(&old());
+        let stamp = stamp_of(&old().join("good.yaml"));
+        let other = stamp_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"));
+        let is_read = |path: &str, stamp: Stamp, at_once: bool| matches!(scanner.read(path, Ok(stamp), at_once), Read::Known(_));
+        assert!(is_read("good.yaml", stamp, false));
+        assert!(is_read("good.yaml", stamp, true));
+        assert!(!is_read("good.yaml", other, false), "it was changed since it was listed");
+        assert!(is_read("good.yaml", other, true), "it never comes to rest");
+        assert!(!is_read("gone.yaml", stamp, false), "it was removed since it was listed");
+    }
+
+    #[test]
+    fn what_was_exchanged_for_something_else_than_a_file_cannot_be_read() {
+        let scanner = scanner(&old());
+        let stamp = stamp_of(&old().join("good.yaml"));
+        let Read::Known(known) = scanner.read("../parse", Ok(stamp), false) else { panic!("it is kept as it was") };
+        assert!(known.content.errors[0].contains("it cannot be read: it is not a regular file"), "{:?}", known.content.errors);
+    }
+
+    #[test]
+    fn of_a_file_that_is_too_long_one_byte_more_is_read_than_it_may_have() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.yaml");
+        for (size, read) in [(MAX_FILE_BYTES, MAX_FILE_BYTES), (MAX_FILE_BYTES + 1, MAX_FILE_BYTES + 1), (MAX_FILE_BYTES + 2, MAX_FILE_BYTES + 1)] {
+            fs::write(&path, "#".repeat(size as usize)).unwrap();
+            assert_eq!(read_regular(&path).unwrap().0.len() as u64, read, "{size}");
+        }
+    }
+}

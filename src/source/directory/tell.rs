@@ -134,3 +134,167 @@ impl Teller {
         Some(SourceEvent::Gone(gone.into_iter().collect()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::super::scan::tests::{look_at_once, scanner, write};
+    use super::super::tests::{brief, spec};
+    use super::*;
+
+    const SETTLE: Duration = Duration::from_secs(10);
+
+    /// A root with a teller of what is in it, by a clock of its own.
+    struct Rig {
+        directory: TempDir,
+        scanner: Scanner,
+        teller: Teller,
+        start: Instant,
+    }
+
+    impl Rig {
+        /// Of these files, which were listed at 0 seconds.
+        fn listed(files: &[(&str, &str)]) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            files.iter().for_each(|(path, text)| write(directory.path(), path, text));
+            let start = Instant::now();
+            let mut rig = Self { scanner: scanner(directory.path()), teller: Teller::new("specs", start), directory, start };
+            look_at_once(&mut rig.scanner);
+            let listing = brief(&rig.teller.news(&rig.scanner, true, start).unwrap());
+            assert!(listing.iter().all(|line| line.starts_with("apply ")), "{listing:?}");
+            rig
+        }
+
+        fn write(&self, path: &str, text: &str) {
+            write(self.directory.path(), path, text);
+        }
+
+        fn remove(&self, path: &str) {
+            fs::remove_file(self.directory.path().join(path)).unwrap();
+        }
+
+        fn at(&self, seconds: u64) -> Instant {
+            self.start + Duration::from_secs(seconds)
+        }
+
+        /// What a look at that second brings; nothing too where no file was read since.
+        fn news(&mut self, seconds: u64) -> Vec<String> {
+            look_at_once(&mut self.scanner);
+            let now = self.at(seconds);
+            self.teller.news(&self.scanner, false, now).map_or_else(Vec::new, |events| brief(&events))
+        }
+
+        /// What was said to be gone at that instant.
+        fn gone(&mut self, now: Instant) -> Vec<String> {
+            let gone: Vec<SourceEvent> = self.teller.gone(SETTLE, now).into_iter().collect();
+            brief(&gone)
+        }
+
+        fn held(&self) -> Vec<String> {
+            self.teller.held().into_iter().map(|(_, origin)| origin.path).collect()
+        }
+    }
+
+    const NONE: [&str; 0] = [];
+
+    #[test]
+    fn what_is_missing_is_gone_when_it_stayed_missing_for_the_settle_time() {
+        let mut rig = Rig::listed(&[("a.yaml", &spec("a", "x")), ("b.yaml", &spec("b", "x"))]);
+        assert!(!rig.teller.is_missing_any());
+        assert_eq!((rig.teller.due(SETTLE), rig.gone(rig.at(1000))), (None, vec![]));
+        rig.remove("a.yaml");
+        assert_eq!(rig.news(1), NONE);
+        assert!(rig.teller.is_missing_any());
+        assert_eq!((rig.held(), rig.teller.due(SETTLE)), (vec!["b.yaml".to_owned()], Some(rig.at(11))));
+        assert_eq!(rig.gone(rig.at(11) - Duration::from_nanos(1)), NONE);
+        assert_eq!(rig.gone(rig.at(11)), ["gone a.yaml#0"]);
+        assert!(!rig.teller.is_missing_any());
+        assert_eq!((rig.held(), rig.teller.due(SETTLE), rig.gone(rig.at(1000))), (vec!["b.yaml".to_owned()], None, vec![]));
+        // What was there all the time is not said again, and what is gone is new when it comes back.
+        rig.write("a.yaml", &spec("a", "x"));
+        assert_eq!(rig.news(20), ["apply a.yaml#0"]);
+    }
+
+    #[test]
+    fn nothing_is_gone_in_the_listing_that_missed_it_first() {
+        let mut rig = Rig::listed(&[("a.yaml", &spec("a", "x"))]);
+        rig.remove("a.yaml");
+        rig.news(1);
+        assert_eq!(rig.teller.gone(Duration::ZERO, rig.at(1)), None);
+        assert_eq!(rig.teller.due(Duration::ZERO), Some(rig.at(1) + Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn only_what_is_missed_anew_makes_what_is_missing_wait_longer() {
+        let mut rig = Rig::listed(&[("a.yaml", &spec("a", "x")), ("b.yaml", &spec("b", "x")), ("c.yaml", &spec("c", "x"))]);
+        rig.remove("a.yaml");
+        rig.news(1);
+        rig.write("c.yaml", &spec("c", "other"));
+        assert_eq!((rig.news(3), rig.teller.due(SETTLE)), (vec!["apply c.yaml#0".to_owned()], Some(rig.at(11))));
+        rig.remove("b.yaml");
+        assert_eq!((rig.news(5), rig.teller.due(SETTLE)), (vec![], Some(rig.at(15))));
+        rig.write("b.yaml", &spec("b", "x"));
+        assert_eq!((rig.news(7), rig.teller.due(SETTLE)), (vec![], Some(rig.at(15))));
+        assert_eq!(rig.held(), ["b.yaml", "c.yaml"]);
+        assert_eq!(rig.gone(rig.at(15)), ["gone a.yaml#0"]);
+    }
+
+    #[test]
+    fn what_was_missed_in_doubt_counts_from_the_end_of_the_doubt() {
+        let mut rig = Rig::listed(&[("a.yaml", &spec("a", "x"))]);
+        rig.remove("a.yaml");
+        rig.news(1);
+        rig.teller.doubt(rig.at(8));
+        assert_eq!(rig.gone(rig.at(11)), NONE);
+        assert_eq!(rig.teller.due(SETTLE), Some(rig.at(18)));
+        assert_eq!(rig.gone(rig.at(18)), ["gone a.yaml#0"]);
+    }
+
+    #[test]
+    fn there_is_no_news_while_no_file_is_read() {
+        let mut rig = Rig::listed(&[("a.yaml", &spec("a", "x"))]);
+        let now = rig.at(1);
+        let mut news = |first| rig.teller.news(&rig.scanner, first, now);
+        assert_eq!(news(true), Some(vec![]), "a listing that goes on is compared each time");
+        assert_eq!(news(false), Some(vec![]));
+        assert_eq!(news(false), None);
+        assert_eq!(news(true), Some(vec![]));
+        assert_eq!(news(false), None);
+        rig.teller.begin_anew();
+        assert_eq!(rig.teller.news(&rig.scanner, false, now), Some(vec![]), "what another scanner counts says nothing");
+        assert_eq!(rig.teller.news(&rig.scanner, false, now), None);
+    }
+
+    #[test]
+    fn a_change_is_said_once_and_a_status_is_no_change_of_the_document() {
+        let status = |phase: &str| format!("status: {{phase: {phase}}}\n");
+        let mut rig = Rig::listed(&[("a.yaml", &spec("a", "v0"))]);
+        rig.news(1);
+        for (text, expected) in [
+            (format!("{}{}", spec("a", "v0"), status("Starting")), "reported a.yaml true"),
+            (format!("{}{}", spec("a", "v0"), status("Running")), "reported a.yaml true"),
+            (format!("{}{}", spec("a", "v1"), status("Running")), "apply a.yaml#0"),
+            (format!("{}{}", spec("a", "v2"), status("Stopped")), "apply a.yaml#0"),
+            (spec("a", "v2"), "reported a.yaml false"),
+            (spec("a", "v3"), "apply a.yaml#0"),
+        ] {
+            rig.write("a.yaml", &text);
+            assert_eq!(rig.news(2), [expected], "{text}");
+        }
+        rig.write("a.yaml", &format!("# mine\n{}", spec("a", "v3")));
+        assert_eq!(rig.news(3), NONE);
+    }
+
+    #[test]
+    fn all_documents_of_a_spec_file_have_no_status_any_more_when_the_file_with_it_is_removed() {
+        let two = format!("{}---\n{}", spec("a", "x"), spec("b", "x"));
+        let rig = Rig::listed(&[("ab.yaml", &two), ("c.yaml", &spec("c", "x"))]);
+        let bared = |path: &str| brief(&rig.teller.bared(&BTreeSet::from([path.to_owned()])));
+        assert_eq!(bared("ab.yaml"), ["reported ab.yaml false", "reported ab.yaml false"]);
+        assert_eq!(bared("c.yaml"), ["reported c.yaml false"]);
+        assert_eq!(bared("d.yaml"), NONE);
+    }
+}

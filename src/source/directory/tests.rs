@@ -14,7 +14,7 @@ use crate::status::StatusSink;
 const DEADLINE: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_millis(400);
 
-fn spec(name: &str, image: &str) -> String {
+pub(super) fn spec(name: &str, image: &str) -> String {
     format!("apiVersion: dockmaster/v1\nkind: Workspace\nmetadata:\n  name: {name}\nspec:\n  image: {image}\n")
 }
 
@@ -112,7 +112,7 @@ fn unhealthy(event: &SourceEvent) -> Option<&str> {
 }
 
 /// What happened, in short.
-fn brief(events: &[SourceEvent]) -> Vec<String> {
+pub(super) fn brief(events: &[SourceEvent]) -> Vec<String> {
     let line = |event: &SourceEvent| match event {
         SourceEvent::Init => "init".into(),
         SourceEvent::InitDone => "done".into(),

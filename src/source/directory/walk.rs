@@ -260,10 +260,66 @@ mod tests {
     }
 
     #[test]
-    fn too_deep_is_incomplete() {
+    fn thirty_two_directories_inside_each_other_are_walked_and_more_are_incomplete() {
+        for (depth, is_complete) in [(MAX_DEPTH, true), (MAX_DEPTH + 1, false), (MAX_DEPTH + 8, false)] {
+            let directory = tempfile::tempdir().unwrap();
+            let deep = (0..depth).fold(directory.path().to_owned(), |path, _| path.join("d"));
+            fs::create_dir_all(&deep).unwrap();
+            fs::write(deep.join("a.yaml"), "").unwrap();
+            let listing = list(directory.path()).unwrap();
+            assert_eq!((listing.incomplete.is_none(), listing.files.len()), (is_complete, usize::from(is_complete)), "{depth}: {:?}", listing.incomplete);
+            assert!(is_complete || listing.incomplete.unwrap().contains("deep"));
+        }
+    }
+
+    /// A walk of a directory that has come across so many entries.
+    fn walk(root: &Path, entries: usize) -> Walk {
+        Walk { real: fs::canonicalize(root).unwrap(), listing: Listing::default(), entries }
+    }
+
+    #[test]
+    fn more_entries_than_the_limit_are_incomplete() {
         let directory = tempfile::tempdir().unwrap();
-        let deep = (0..40).fold(directory.path().to_owned(), |path, _| path.join("d"));
-        fs::create_dir_all(&deep).unwrap();
-        assert!(list(directory.path()).unwrap().incomplete.unwrap().contains("deep"));
+        fs::write(directory.path().join("a.yaml"), "").unwrap();
+        for (before, is_complete) in [(MAX_ENTRIES - 2, true), (MAX_ENTRIES - 1, true), (MAX_ENTRIES, false), (MAX_ENTRIES + 1, false)] {
+            let mut walk = walk(directory.path(), before);
+            walk.directory(directory.path(), "", &mut Vec::new());
+            let listing = walk.listing;
+            assert_eq!((listing.incomplete.is_none(), listing.files.len()), (is_complete, usize::from(is_complete)), "{before}: {:?}", listing.incomplete);
+        }
+    }
+
+    #[test]
+    fn a_directory_that_goes_while_its_parent_is_listed_is_gone_and_the_root_never_is() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("file"), "").unwrap();
+        for (name, relative, is_complete) in [("gone", "alice", true), ("gone", "", false), ("file", "alice", false), ("file", "", false)] {
+            let mut walk = walk(directory.path(), 0);
+            walk.directory(&directory.path().join(name), relative, &mut Vec::new());
+            assert_eq!(walk.listing.incomplete.is_none(), is_complete, "{name} {relative:?}: {:?}", walk.listing.incomplete);
+        }
+    }
+
+    #[test]
+    fn a_file_that_goes_while_its_directory_is_listed_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("a.yaml"), "").unwrap();
+        let entry = fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap();
+        fs::remove_file(entry.path()).unwrap();
+        let mut walk = walk(directory.path(), 0);
+        walk.entry(&entry, "", &mut Vec::new());
+        assert_eq!((walk.listing.incomplete, walk.listing.files.len()), (None, 0));
+    }
+
+    #[test]
+    fn the_age_of_a_file_counts_from_its_last_touch_and_a_touch_that_is_yet_to_come_has_none() {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64;
+        let directory = tempfile::tempdir().unwrap();
+        let stamp = Stamp::of(&fs::metadata(directory.path()).unwrap());
+        let age = |changed: i64| Stamp { changed: (changed, 0), ..stamp }.age();
+        let minute = age(now - 60).unwrap();
+        assert!((60..3600).contains(&minute.as_secs()), "{minute:?}");
+        assert_eq!(age(now + 3600), None);
+        assert_eq!(age(-1), None);
     }
 }
