@@ -6,6 +6,8 @@
 pub mod directory;
 pub mod exchange;
 pub mod explain;
+#[cfg(test)]
+mod field_tests;
 pub mod item;
 pub mod parse;
 pub mod render;

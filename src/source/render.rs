@@ -185,3 +185,87 @@ pub fn alternatives<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
         None => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn problem(text: &str, start: usize, end: usize) -> Problem {
+        Lines::new(text).problem(&FileContext::new("specs", Path::new("/srv/specs"), "a.yaml", None), 0, Span { start, end }, "wrong", "right")
+    }
+
+    #[test]
+    fn a_long_line_is_cut_around_the_caret() {
+        let line: String = (0..300).map(|n| char::from(b'a' + (n % 26) as u8)).collect();
+        let text = format!("first: 1\n{line}\nlast: 1\n");
+        // Where the field begins and ends in the line; how much of the line is cut in front, and where the carets are.
+        for (start, end, cut, caret) in [
+            (0, 10, 0, (0, 10)),
+            (60, 70, 0, (60, 10)),
+            (61, 71, 1, (60, 10)),
+            (100, 110, 40, (60, 10)),
+            (100, 160, 40, (60, 60)),
+            (100, 161, 40, (60, 60)),
+            (0, 300, 0, (0, 120)),
+            (50, 300, 0, (50, 70)),
+            (295, 305, 235, (60, 5)),
+        ] {
+            let problem = problem(&text, 9 + start, 9 + end);
+            assert_eq!((problem.line, problem.column, problem.caret), (2, start + 1, caret), "{start}..{end}");
+            assert_eq!(problem.excerpt, line[cut..(cut + MAX_EXCERPT).min(300)], "{start}..{end}");
+        }
+    }
+
+    #[test]
+    fn columns_are_counted_in_characters() {
+        let problem = problem("é: ü\n", 4, 6);
+        assert_eq!((problem.line, problem.column, problem.caret, problem.excerpt.as_str()), (1, 4, (3, 1), "é: ü"));
+    }
+
+    #[test]
+    fn a_place_inside_a_character_is_the_place_of_the_character() {
+        for (position, expected) in [(0, 0), (1, 1), (2, 1), (3, 3), (4, 3), (5, 3), (6, 3), (7, 7), (8, 7)] {
+            assert_eq!(floor("aé\u{1F600}", position), expected, "{position}");
+        }
+    }
+
+    #[test]
+    fn up_to_sixty_characters_are_quoted_and_of_more_the_first_sixty() {
+        for letter in ["a", "é"] {
+            for (length, cut) in [(0, false), (59, false), (60, false), (61, true), (62, true), (200, true)] {
+                let shown = letter.repeat(length.min(60));
+                let expected = if cut { format!("`{shown}…`") } else { format!("`{shown}`") };
+                assert_eq!(quote(&letter.repeat(length)), expected, "{length}");
+            }
+        }
+        assert_eq!(quote(&"\u{7}".repeat(61)), format!("`{}…`", "\u{fffd}".repeat(60)));
+    }
+
+    #[test]
+    fn a_third_of_the_letters_may_be_wrong_but_one_always_and_never_more_than_three() {
+        for (text, candidate, is_like) in [
+            ("imagr", "image", true),
+            ("imxxe", "image", false),
+            ("imgaes", "image", true),
+            ("ixgxed", "image", false),
+            ("workspxyz", "workspace", true),
+            ("workspacxxxx", "workspaceabc", false),
+            ("xy", "ab", false),
+            ("ax", "ab", true),
+        ] {
+            assert_eq!(nearest(text, [candidate]), is_like.then_some(candidate), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_abbreviation_has_two_letters_or_more_and_means_one_word() {
+        let words = ["image", "command", "idle"];
+        assert_eq!(nearest("im", words), Some("image"));
+        assert_eq!(nearest("cmd", words), Some("command"));
+        assert_eq!(nearest("c", ["command"]), None);
+        assert_eq!(nearest("mg", words), None, "it begins with the first letter");
+        assert_eq!(nearest("ie", words), None, "two words begin and end like that");
+    }
+}

@@ -158,6 +158,7 @@ mod tests {
                 "ROOT/missing.yaml:1:1: cannot be read: No such file or directory (os error 2)",
             ]
         );
+        assert_eq!(report.problems[0].help, "rename or remove one of them");
         assert!(report.has_errors());
         assert_eq!(report.items.len(), 4);
     }

@@ -393,6 +393,70 @@ mod tests {
         Kind::WRITTEN.into_iter().for_each(|kind| walk(schema(kind), ""));
     }
 
+    #[test]
+    fn the_name_of_a_variable_begins_with_no_digit() {
+        for (text, is) in [
+            ("A", true),
+            ("_", true),
+            ("_a", true),
+            ("a1.b-c_D", true),
+            ("", false),
+            ("1a", false),
+            ("-a", false),
+            (".a", false),
+            ("a:b", false),
+            ("a b", false),
+            ("aé", false),
+        ] {
+            assert_eq!(is_variable(text), is, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_day_ends_a_minute_before_midnight() {
+        for (text, is) in [
+            ("00:00", true),
+            ("23:59", true),
+            ("24:00", false),
+            ("23:60", false),
+            ("8:00", false),
+            ("08:0", false),
+            ("+8:00", false),
+            ("0800", false),
+            ("08:00:00", false),
+        ] {
+            assert_eq!(is_clock(text), is, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_without_a_schema_is_what_yaml_says() {
+        let value = |text: &str, plain: bool| untyped(&Node { span: Span { start: 0, end: 0 }, content: Content::Scalar { text: text.into(), plain } });
+        for (text, expected) in [
+            ("", Value::Null),
+            ("~", Value::Null),
+            ("null", Value::Null),
+            ("true", Value::Bool(true)),
+            ("FALSE", Value::Bool(false)),
+            ("7", Value::from(7)),
+            ("-7", Value::from(-7)),
+            ("1.5", Value::from(1.5)),
+            ("-.5", Value::from(-0.5)),
+            ("1e3", Value::from(1000.0)),
+            ("+1E-3", Value::from(0.001)),
+            ("017", Value::from("017")),
+            ("1e999", Value::from("1e999")),
+            ("1.2.3", Value::from("1.2.3")),
+            ("inf", Value::from("inf")),
+            ("NaN", Value::from("NaN")),
+            ("0x1F", Value::from("0x1F")),
+            ("no", Value::from("no")),
+        ] {
+            assert_eq!(value(text, true), expected, "{text:?}");
+            assert_eq!(value(text, false), Value::from(text), "{text:?} in quotes");
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -165,3 +165,31 @@ impl Node {
         parent.and_then(|parent| parent.entry(key)).map_or_else(|| self.locate(path), |entry| entry.key_span)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_reads_like_a_field_and_a_key_with_a_dot_like_an_entry() {
+        let root = Path::default();
+        for (path, text) in [
+            (root.key("spec").key("ports").index(0).key("name"), "spec.ports[0].name"),
+            (root.key("metadata").key("labels").key("team"), "metadata.labels.team"),
+            (root.key("metadata").key("labels").key("example.org/team").index(1), "metadata.labels[example.org/team][1]"),
+            (root.key("a.b").key("c"), "a.b.c"),
+        ] {
+            assert_eq!(path.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn nothing_has_no_text_and_words_for_nothing_in_quotes_have() {
+        let node = |text: &str, plain: bool| Node { span: Span { start: 0, end: 0 }, content: Content::Scalar { text: text.into(), plain } };
+        for text in ["", "~", "null", "Null", "NULL"] {
+            assert_eq!((node(text, true).text(), node(text, false).text()), (None, Some(text)));
+        }
+        assert_eq!(node("nulL", true).text(), Some("nulL"));
+        assert_eq!(Node { content: Content::List(vec![node("a", true)]), ..node("", true) }.text(), None);
+    }
+}

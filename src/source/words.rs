@@ -136,3 +136,102 @@ pub fn cycle(services: &BTreeMap<String, Service>) -> Option<Vec<String>> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// That each of these is right, and that each of those is told what is behind it.
+    fn check(words: fn(&str) -> Option<&'static str>, right: &[&str], wrong: &[(&str, &str)]) {
+        for text in right {
+            assert_eq!(words(text), None, "{text:?}");
+        }
+        for (text, help) in wrong {
+            assert!(words(text).is_some_and(|told| told.contains(help)), "{text:?}: {:?}", words(text));
+        }
+    }
+
+    #[test]
+    fn mounts_are_absolute_and_leave_the_system_alone() {
+        let wrong = [
+            ("", "add the absolute path"),
+            ("/", "not over the whole container"),
+            ("/proc", "the system itself"),
+            ("/sys/fs", "the system itself"),
+            ("/dev", "the system itself"),
+            ("data", "begins with `/`"),
+            ("/data/", "without"),
+            ("/da\u{7}ta", "control characters"),
+        ];
+        check(mount_path, &["/data", "/dev/shm", "/process", "/system", "/devel"], &wrong);
+    }
+
+    #[test]
+    fn images_are_named_as_docker_names_them() {
+        let (long, longer, longest) = ("a".repeat(512), "a".repeat(513), "a".repeat(514));
+        let [tag, long_tag, longer_tag] = [128, 129, 130].map(|length| format!("nginx:{}", "t".repeat(length)));
+        let form = "[host[:port]/]path[:tag][@digest]";
+        let right = [
+            "nginx",
+            "nginx:1.27",
+            "nginx@sha256:abc",
+            "acme/shop:V2",
+            "localhost/shop",
+            "localhost:5000/shop:1",
+            "Registry.example.com/shop",
+            "HOST:5000/shop:1",
+            long.as_str(),
+            tag.as_str(),
+        ];
+        let wrong = [
+            ("", "name an image"),
+            ("https://acme/shop", "remove the scheme"),
+            ("Acme/shop", "lower case"),
+            ("example.com/Shop", "lower case"),
+            ("ng inx", form),
+            ("nginx:", form),
+            ("nginx:.1", form),
+            ("nginx:-1", form),
+            ("acme//shop", form),
+            ("acme/", form),
+            ("acme/-shop", form),
+            ("_acme/shop", form),
+            ("example.com/shop:1:2", form),
+            (longer.as_str(), form),
+            (longest.as_str(), form),
+            (long_tag.as_str(), form),
+            (longer_tag.as_str(), form),
+        ];
+        check(image, &right, &wrong);
+    }
+
+    #[test]
+    fn a_user_and_a_group_are_both_names_or_numbers() {
+        let (name, long) = ("u".repeat(64), "u".repeat(65));
+        let form = "`name`, `uid`, `name:group` or `uid:gid`";
+        let wrong = ["", "a:", ":b", ":", "a b", "a:b c", "-a", "a:-b", "a:b:c", long.as_str()].map(|text| (text, form));
+        check(user, &["root", "1000", "1000:1000", "a_b-c.d$:staff", name.as_str()], &wrong);
+    }
+
+    #[test]
+    fn names_of_docker_have_two_characters_or_more() {
+        let wrong = ["", "a", "-a", ".a", "_a", "a b", "a/b", "-", "aé"].map(|text| (text, "docker volume ls"));
+        check(docker_name, &["ab", "a-", "A1_b.c-d"], &wrong);
+    }
+
+    #[test]
+    fn capabilities_are_written_in_capitals_and_without_their_prefix() {
+        let wrong = [("", "in capitals"), ("net_admin", "in capitals"), ("NET-ADMIN", "in capitals"), ("CAP_CHOWN", "without `CAP_`")];
+        check(capability, &["ALL", "NET_BIND_SERVICE", "SYS_PTRACE", "A1"], &wrong);
+    }
+
+    #[test]
+    fn signals_are_names_numbers_and_those_of_real_time() {
+        for text in ["TERM", "SIGTERM", "1", "15", "64", "RTMIN", "SIGRTMIN", "RTMIN+1", "RTMIN+15", "RTMAX", "SIGRTMAX-1", "RTMAX-15"] {
+            assert!(is_signal(text), "{text}");
+        }
+        for text in ["", "SIG", "term", "0", "65", "-1", "SIG15", "RTMIN+", "RTMIN+0", "RTMIN+16", "RTMIN-1", "RTMAX+1", "RTMAX-16", "RTMAXX"] {
+            assert!(!is_signal(text), "{text}");
+        }
+    }
+}
