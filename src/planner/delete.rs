@@ -102,7 +102,7 @@ fn thaw(input: &PlanInput<'_>, containers: &[(&Container, &Identity)], plan: &mu
 fn remove_containers(plan: &mut Plan, containers: &[(&Container, &Identity)], grace: Duration, cause: &Cause) -> Vec<usize> {
     let mut mains = Vec::new();
     let mut removed = Vec::new();
-    let (main, others): (Vec<_>, Vec<_>) = containers.iter().partition(|(_, owner)| owner.role == Role::Main && owner.slot != Slot::Copy);
+    let (main, others): (Vec<_>, Vec<_>) = containers.iter().partition(|(_, owner)| owner.role == Role::Main);
     for (container, owner) in main.into_iter().chain(others) {
         if container.state == State::Removing {
             plan.waiting.push(Waiting { on: WaitKey::Container(container.id.clone()), until: None, reason: format!("{} to be gone", container.name) });
