@@ -47,8 +47,7 @@ pub fn keep_in(plan: &mut Plan, input: &PlanInput<'_>, container: &Container) ->
 
 /// Remembers what a container that the engine itself restarted wrote before its last end. Nothing waits for it.
 pub fn keep_of_restart(b: &mut Builder<'_>, container: &Container) {
-    let Some(details) = container.details.as_ref().filter(|details| details.restarts > 0) else { return };
-    let Some(end) = details.finished else { return };
+    let Some(end) = container.details.as_ref().and_then(|details| details.finished) else { return };
     match step(b.input, container, Some(end), Some(end)) {
         Step::Record(node) | Step::Begin(node) => {
             b.push(node.operation, node.action, node.cause, Vec::new());
