@@ -5,6 +5,8 @@
 
 pub mod builder;
 pub mod check;
+#[cfg(test)]
+mod check_tests;
 pub mod clock;
 pub mod container;
 #[cfg(test)]

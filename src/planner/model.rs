@@ -96,9 +96,9 @@ impl Model {
         }
     }
 
-    /// The plan now; every plan is linted.
-    pub fn plan(&self, intent: &Intent) -> Plan {
-        let input = PlanInput {
+    /// What a plan depends on now.
+    pub fn input<'a>(&'a self, intent: &'a Intent) -> PlanInput<'a> {
+        PlanInput {
             object: &self.object,
             intent,
             world: &self.world,
@@ -106,7 +106,12 @@ impl Model {
             standing: &self.standing,
             now: self.now,
             capabilities: &self.capabilities,
-        };
+        }
+    }
+
+    /// The plan now; every plan is linted.
+    pub fn plan(&self, intent: &Intent) -> Plan {
+        let input = self.input(intent);
         let plan = plan(&input);
         check::check(&input, &plan).unwrap();
         plan
