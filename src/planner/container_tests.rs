@@ -6,9 +6,13 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::tests::{intent, model, text, web};
-use super::{Operation, Plan};
+use super::{Operation, Plan, WaitKey};
 use crate::observed::{State, TaskKey, TaskState};
 use crate::resource::{ConditionType, Reason, Truth};
+use crate::state::Fact;
+
+const MAIN: &str = "dm-ws-alice.shop";
+const MOMENT: SignedDuration = SignedDuration::from_millis(1);
 
 fn limited(memory: &str) -> Value {
     let mut spec = web("web:1");
@@ -191,4 +195,221 @@ fn what_no_start_can_succeed_of_is_made_anew_also_where_an_update_failed() {
     assert!(healed.id != id && healed.is_active());
     assert_eq!(m.facts.update_failed, None);
     assert_eq!(m.states().len(), 1, "{:?}", m.states());
+}
+
+#[test]
+fn a_container_that_is_being_removed_is_waited_for_and_looked_at_again() {
+    let (mut m, want) = (model(), intent(web("web:1"), 1));
+    m.settle(&want);
+    m.meddle(MAIN, |c| c.state = State::Removing);
+    let plan = m.plan(&want);
+    assert!(plan.is_empty(), "{}", text(&m, &plan));
+    let id = m.world.container_named(MAIN).unwrap().id.clone();
+    let waits: Vec<_> = plan.waiting.iter().map(|waiting| (waiting.on.clone(), waiting.until)).collect();
+    assert_eq!(waits, [(WaitKey::Container(id), Some(m.now + SignedDuration::from_secs(5)))]);
+}
+
+#[test]
+fn a_measurement_of_memory_is_believed_for_five_minutes() {
+    let mut m = model();
+    m.settle(&intent(limited("512m"), 1));
+    let want = intent(limited("256m"), 2);
+    m.apply(&m.plan(&want), usize::MAX);
+    m.finish_tasks();
+    m.now += SignedDuration::from_mins(5) - MOMENT;
+    assert!(text(&m, &m.plan(&want)).contains("update dm-ws-alice.shop (resources.memory: 512m -> 256m)"));
+    m.now += MOMENT;
+    assert!(is_measuring(&m.plan(&want)), "{}", text(&m, &m.plan(&want)));
+}
+
+#[test]
+fn where_it_is_not_known_what_was_applied_only_the_image_can_be_told() {
+    let with_variable = |mut spec: Value| {
+        spec["env"] = json!([{"name": "A", "value": "1"}]);
+        spec
+    };
+    let helper = || json!({"image": "dockmaster/helper"});
+    for (from, to, expected) in [
+        (web("web:1"), web("web:2"), &["image: web:1 -> web:2", "spec: unknown -> as declared"] as &[_]),
+        (web("web:1"), with_variable(web("web:1")), &["spec: unknown -> as declared"]),
+        // The engine has another name for it than the spec.
+        (helper(), with_variable(helper()), &["spec: unknown -> as declared"]),
+    ] {
+        let mut m = model();
+        m.settle(&intent(from, 1));
+        if to["image"] == "dockmaster/helper" {
+            m.meddle(MAIN, |c| c.image = "dockmaster/helper:1".to_owned());
+        }
+        m.facts.applied.clear();
+        let changes: Vec<String> = m.plan(&intent(to, 2)).changes.iter().map(super::print::cause).collect();
+        assert_eq!(changes, expected);
+    }
+}
+
+#[test]
+fn where_it_is_not_known_which_spec_was_in_force_a_new_generation_is_the_objects_own_change() {
+    for (generation, at_once) in [(1, false), (2, true)] {
+        let mut m = model();
+        m.settle(&intent(web("web:1"), 1));
+        m.facts.applied_digest = None;
+        let plan = m.plan(&intent(web("web:2"), generation));
+        let pending = plan.verdict.conditions.iter().any(|c| c.type_ == ConditionType::RestartPending);
+        assert_eq!((plan.nodes.iter().any(|node| node.operation.is_mutating()), pending), (at_once, !at_once), "generation {generation}");
+    }
+}
+
+#[test]
+fn a_restart_is_the_time_for_a_change_that_waits() {
+    for when in ["OnRestart", "WhenIdle"] {
+        let updated = |image: &str| {
+            let mut spec = web(image);
+            spec["update"] = json!({"when": when});
+            spec
+        };
+        let mut m = model();
+        m.settle(&intent(updated("web:1"), 1));
+        let want = intent(updated("web:2"), 2);
+        let plan = m.plan(&want);
+        assert!(!plan.nodes.iter().any(|node| node.operation.is_mutating()), "{when}: {}", text(&m, &plan));
+        assert!(plan.verdict.conditions.iter().any(|c| c.type_ == ConditionType::RestartPending), "{when}");
+        m.record(Fact::RestartAsked(m.now));
+        let plan = m.plan(&want);
+        assert!(text(&m, &plan).contains("replace create dm-ws-alice.shop_next (image: web:1 -> web:2)"), "{when}: {}", text(&m, &plan));
+    }
+}
+
+#[test]
+fn a_pause_by_hand_is_left_and_ended_by_a_start_of_the_last_minute() {
+    let minute = SignedDuration::from_mins(1);
+    for (ago, thaws) in
+        [(None, false), (Some(SignedDuration::ZERO), true), (Some(minute - MOMENT), true), (Some(minute), false), (Some(minute + MOMENT), false)]
+    {
+        let (mut m, want) = (model(), intent(web("web:1"), 1));
+        m.settle(&want);
+        m.meddle(MAIN, |c| c.state = State::Paused);
+        if let Some(ago) = ago {
+            m.record(Fact::StartAsked(m.now));
+            m.now += ago;
+        }
+        let plan = m.plan(&want);
+        assert_eq!(text(&m, &plan).contains("unpause dm-ws-alice.shop"), thaws, "{ago:?}: {}", text(&m, &plan));
+        assert_eq!(plan.verdict.reason, if thaws { Reason::Progressing } else { Reason::Paused }, "{ago:?}");
+    }
+}
+
+/// A preview that has prepared the last pass of its copy of the workspace, now.
+fn prepare_a_copy(m: &mut super::model::Model) {
+    let mut helper = m.world.container_named(MAIN).unwrap().clone();
+    (helper.id, helper.name) = (crate::observed::ContainerId("helper".to_owned()), "dm-pv-alice.demo_delta".to_owned());
+    (helper.state, helper.created) = (State::Created, m.now);
+    helper.labels.insert(crate::desired::naming::SOURCE.to_owned(), super::tests::uid().0);
+    let owner = helper.owner.as_mut().unwrap();
+    owner.object = crate::resource::ObjectRef::new(crate::resource::Kind::Preview, "alice", "demo");
+    (owner.role, owner.slot) = (crate::desired::Role::Helper, crate::observed::Slot::Delta);
+    m.world.insert(helper);
+}
+
+#[test]
+fn a_pause_for_a_copy_is_left_for_a_minute_and_then_ended() {
+    let (mut m, want) = (model(), intent(web("web:1"), 1));
+    m.settle(&want);
+    prepare_a_copy(&mut m);
+    m.meddle(MAIN, |c| c.state = State::Paused);
+    let until = m.now + SignedDuration::from_mins(1);
+    for now in [m.now, until - MOMENT] {
+        m.now = now;
+        let plan = m.plan(&want);
+        assert!(plan.is_empty(), "{}", text(&m, &plan));
+        assert_eq!((plan.verdict.reason, plan.recheck), (Reason::Copying, Some(until)));
+    }
+    for now in [until, until + MOMENT] {
+        m.now = now;
+        let plan = m.plan(&want);
+        assert!(text(&m, &plan).contains("unpause dm-ws-alice.shop"), "{}", text(&m, &plan));
+    }
+}
+
+#[test]
+fn a_stop_for_a_copy_is_left_and_looked_at_again_soon() {
+    let (mut m, want) = (model(), intent(web("web:1"), 1));
+    m.settle(&want);
+    prepare_a_copy(&mut m);
+    m.now += SignedDuration::from_secs(10);
+    m.meddle(MAIN, |c| c.state = State::Exited { code: 143 });
+    let plan = m.plan(&want);
+    assert!(plan.is_empty(), "{}", text(&m, &plan));
+    assert_eq!((plan.verdict.reason, plan.recheck), (Reason::Copying, Some(m.now + SignedDuration::from_secs(2))));
+}
+
+/// The main process ends now with this code.
+fn end(m: &mut super::model::Model, code: i64) {
+    let now = m.now;
+    m.meddle(MAIN, |c| {
+        c.state = State::Exited { code };
+        Arc::make_mut(c.details.as_mut().unwrap()).finished = Some(now);
+    });
+}
+
+#[test]
+fn an_end_while_a_restart_is_asked_for_is_a_part_of_it() {
+    for asked in [true, false] {
+        let (mut m, want) = (model(), intent(web("web:1"), 1));
+        m.settle(&want);
+        m.now += SignedDuration::from_secs(10);
+        if asked {
+            m.record(Fact::RestartAsked(m.now));
+        }
+        m.now += SignedDuration::from_secs(1);
+        end(&mut m, 1);
+        let plan = m.plan(&want);
+        assert_eq!(text(&m, &plan).contains("start   start dm-ws-alice.shop (state: stopped -> running)"), asked, "{}", text(&m, &plan));
+        assert_eq!(plan.nodes.iter().any(|node| node.operation.name() == "read-log"), !asked, "a crash is looked into first");
+        m.settle(&want);
+        assert_eq!((m.facts.exits.is_empty(), m.facts.restart_asked), (asked, None));
+    }
+}
+
+#[test]
+fn what_may_end_is_not_started_again_before_somebody_wishes_it() {
+    for (policy, code, expected) in [
+        ("no", 0, Reason::Completed),
+        ("no", 3, Reason::Failed),
+        ("on-failure", 0, Reason::Completed),
+        ("on-failure", 3, Reason::Running),
+        ("unless-stopped", 0, Reason::Running),
+    ] {
+        let mut spec = web("web:1");
+        spec["restart"] = json!(policy);
+        let (mut m, want) = (model(), intent(spec, 1));
+        m.settle(&want);
+        m.now += SignedDuration::from_secs(1);
+        end(&mut m, code);
+        let last = m.settle(&want);
+        assert_eq!(last.verdict.reason, expected, "{policy} and code {code}");
+        if expected == Reason::Failed {
+            assert!(last.verdict.message.contains("ended with exit code 3, and its restart policy is `no`"), "{}", last.verdict.message);
+        }
+        m.now += SignedDuration::from_secs(1);
+        m.record(Fact::StartAsked(m.now));
+        assert_eq!(m.settle(&want).verdict.reason, Reason::Running, "{policy} and code {code}, and then a start");
+    }
+}
+
+#[test]
+fn after_three_exits_the_next_start_comes_a_second_later_to_the_instant() {
+    let (mut m, want) = (model(), intent(web("web:1"), 1));
+    m.settle(&want);
+    for _ in 0..3 {
+        m.now += SignedDuration::from_secs(1);
+        m.record(Fact::Exited(m.now));
+    }
+    end(&mut m, 1);
+    let until = m.now + SignedDuration::from_secs(1);
+    m.now = until - MOMENT;
+    let plan = m.plan(&want);
+    assert_eq!((plan.is_empty(), plan.waiting.iter().map(|waiting| waiting.until).collect::<Vec<_>>()), (true, vec![Some(until)]));
+    m.now = until;
+    let plan = m.plan(&want);
+    assert!(text(&m, &plan).contains("start   start dm-ws-alice.shop (state: exited (1) -> running)"), "{}", text(&m, &plan));
+    assert!(plan.waiting.is_empty());
 }
