@@ -1,6 +1,7 @@
 //! The end of an object over a small engine: its hook, and what it let stand still.
 
 use jiff::SignedDuration;
+use serde_json::json;
 
 use super::Operation;
 use super::tests::{intent, model, text, uid, web};
@@ -75,4 +76,66 @@ fn a_preview_that_is_deleted_while_it_keeps_its_source_still_thaws_it() {
         m.meddle("dm-ws-alice.shop", |c| c.state = state);
         assert!(text(&m, &m.plan(&gone)).contains("unpause"), "{}", text(&m, &m.plan(&gone)));
     }
+}
+
+/// A deletion of the workspace of [`uid`] whose data goes with it at once.
+fn purged(m: &super::model::Model) -> Intent {
+    Intent::Absent(Tombstone { uid: uid(), at: m.now, until: m.now, consent: Consent::DeleteInSpec, purge: true, farewell: Farewell::default() })
+}
+
+#[test]
+fn a_workspace_goes_before_its_services_and_what_stands_still_is_thawed_first() {
+    let mut m = model();
+    m.settle(&intent(json!({"image": "web:1", "services": {"db": {"image": "db:1"}}}), 1));
+    let gone = purged(&m);
+    let plan = m.plan(&gone);
+    m.apply(&plan, usize::MAX);
+    m.finish_tasks();
+    let order = |m: &super::model::Model| text(m, &m.plan(&gone)).replace(" (document: declared -> gone)", "");
+    let network = m.world.networks_named("dm-ws-alice.shop").next().is_some();
+    assert!(network);
+    assert_eq!(
+        order(&m),
+        "workspace/shop -n alice\n\
+        \x20 1 delete  stop dm-ws-alice.shop\n\
+        \x20 2 delete  remove dm-ws-alice.shop after 1\n\
+        \x20 3 delete  stop dm-ws-alice.shop.db after 1\n\
+        \x20 4 delete  remove dm-ws-alice.shop.db after 3\n\
+        \x20 5 delete  remove-network dm-ws-alice.shop after 2, 4\n"
+    );
+    for (main, db) in [(State::Paused, State::Exited { code: 0 }), (State::Exited { code: 0 }, State::Paused)] {
+        m.meddle("dm-ws-alice.shop", |c| c.state = main);
+        m.meddle("dm-ws-alice.shop.db", |c| c.state = db);
+        let (paused, other) = if main == State::Paused { ("dm-ws-alice.shop", "dm-ws-alice.shop.db") } else { ("dm-ws-alice.shop.db", "dm-ws-alice.shop") };
+        let text = order(&m);
+        assert!(text.contains(&format!("unpause {paused}\n")) && text.contains(&format!("stop {paused} after ")), "{text}");
+        assert!(!text.contains(&format!("unpause {other}\n")) && !text.contains(&format!("stop {other}\n")), "{text}");
+    }
+}
+
+#[test]
+fn what_another_life_of_the_object_left_is_not_touched() {
+    let another_life = Uid("01936f2e-7b7c-7000-8000-000000000009".to_owned());
+    let mut spec = web("web:1");
+    spec["services"] = json!({"db": {"image": "db:1"}});
+    let mut m = model();
+    m.settle(&intent(spec, 1));
+    let mut network = m.world.networks_named("dm-ws-alice.shop").next().unwrap().clone();
+    network.id = "earlier".to_owned();
+    network.owner.as_mut().unwrap().uid = Some(another_life.clone());
+    m.world.networks.insert(network.id.clone(), network);
+    let mut volume = m.world.volumes["dm-vol-alice.shop.data"].clone();
+    volume.name = "dm-vol-alice.shop.earlier".to_owned();
+    volume.owner.as_mut().unwrap().uid = Some(another_life);
+    m.world.volumes.insert(volume.name.clone(), volume);
+    let gone = purged(&m);
+    for _ in 0..8 {
+        let plan = m.plan(&gone);
+        m.apply(&plan, usize::MAX);
+        m.finish_tasks();
+    }
+    assert!(m.log.iter().any(|line| line == "release facts"), "{:?}", m.log);
+    let left = |names: Vec<&String>| names.into_iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+    assert_eq!(left(m.world.volumes.keys().collect()), "dm-vol-alice.shop.earlier");
+    assert!(m.world.networks.contains_key("earlier") && m.world.networks_named("dm-ws-alice.shop").count() == 1);
 }

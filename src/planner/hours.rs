@@ -109,6 +109,8 @@ mod tests {
             ("Sat", "20:00", "08:00", "Europe/Berlin", "2026-03-28T20:00:00Z", true, "2026-03-29T06:00:00Z"),
             // 02:30 means 03:30, after the end: the window is swallowed, the next is a week later.
             ("Sun", "02:30", "03:15", "Europe/Berlin", "2026-03-28T12:00:00Z", false, "2026-04-05T00:30:00Z"),
+            // And at its end exactly: nothing is left of the window.
+            ("Sun", "02:30", "03:30", "Europe/Berlin", "2026-03-28T12:00:00Z", false, "2026-04-05T00:30:00Z"),
             // New York, 2026-03-08: 02:00 EST is 03:00 EDT.
             ("Sun", "02:30", "06:00", "America/New_York", "2026-03-08T06:00:00Z", false, "2026-03-08T07:30:00Z"),
             ("Mon-Sun", "09:00", "17:00", "America/New_York", "2026-03-07T23:00:00Z", false, "2026-03-08T13:00:00Z"),

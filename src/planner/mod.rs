@@ -15,17 +15,29 @@ pub mod delete;
 #[cfg(test)]
 mod delete_tests;
 pub mod disk;
+#[cfg(test)]
+mod disk_tests;
 pub mod hooks;
 #[cfg(test)]
 mod hooks_tests;
 pub mod hours;
 pub mod idle;
+#[cfg(test)]
+mod idle_tests;
 pub mod image;
+#[cfg(test)]
+mod image_tests;
 pub mod last_lines;
+#[cfg(test)]
+mod last_lines_tests;
 #[cfg(test)]
 pub(crate) mod model;
 pub mod network;
+#[cfg(test)]
+mod network_tests;
 pub mod operation;
+#[cfg(test)]
+mod plan_tests;
 pub mod preview;
 #[cfg(test)]
 mod preview_steps_tests;
