@@ -155,6 +155,23 @@ mod tests {
         assert_eq!(*effects.ran.lock().unwrap(), ["a", "b", "d"]);
     }
 
+    #[test]
+    fn a_report_is_a_success_when_all_was_done_and_names_the_first_failure() {
+        let done = || NodeResult::Done(Outcome::Done);
+        let failed = |why: &str| NodeResult::Failed(Error::Transient(why.into()));
+        for (results, is_success, error) in [
+            (vec![], true, None),
+            (vec![done()], true, None),
+            (vec![done(), done()], true, None),
+            (vec![done(), NodeResult::NotRun], false, None),
+            (vec![NodeResult::NotRun, done()], false, None),
+            (vec![done(), failed("a"), NodeResult::NotRun, failed("b")], false, Some(Error::Transient("a".into()))),
+        ] {
+            let report = Report { nodes: results.into_iter().map(|result| (result, Duration::ZERO)).collect() };
+            assert_eq!((report.is_success(), report.first_error()), (is_success, error.as_ref()), "{report:?}");
+        }
+    }
+
     #[tokio::test]
     async fn an_empty_plan_makes_no_call() {
         let effects = Recorder { fail: &[], ran: Mutex::default() };

@@ -3,6 +3,8 @@
 //! **Invariant:** `Ready=True` is only said of a plan that was empty over a world that was seen.
 
 pub mod project;
+#[cfg(test)]
+mod project_tests;
 pub mod reporter;
 
 use futures::future::BoxFuture;

@@ -306,6 +306,89 @@ mod tests {
         running.await.unwrap();
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn seven_are_written_at_the_quick_pace_and_the_next_only_after_ten_minutes() {
+        let sink = Arc::new(Slow::default());
+        let reporter = Arc::new(Reporter::new(sink.clone()));
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(reporter.clone().run(stop.clone()));
+        let (x, at) = of("x");
+        for (seconds, writes) in [(30, 3), (300, 7), (330, 7), (20, 8)] {
+            for _ in 0..seconds {
+                reporter.offer(&x, &at, &status(Phase::Pending, sink.0.lock().unwrap().len() as u64));
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            assert_eq!(sink.0.lock().unwrap().len(), writes, "after {seconds} s more");
+        }
+        stop.cancel();
+        running.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_forgotten_is_written_anew_and_what_was_wanted_of_it_is_not() {
+        let sink = Arc::new(Slow::default());
+        let reporter = Arc::new(Reporter::new(sink.clone()));
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(reporter.clone().run(stop.clone()));
+        let (x, at) = of("x");
+        let generations = || sink.0.lock().unwrap().iter().map(|(_, _, generation)| *generation).collect::<Vec<_>>();
+        reporter.offer(&x, &at, &status(Phase::Running, 1));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        // It waits for its time when the document goes.
+        reporter.offer(&x, &at, &status(Phase::Running, 2));
+        reporter.forget(&x);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(generations(), [1]);
+        // The document is back, without a status, and has it at once.
+        reporter.offer(&x, &at, &status(Phase::Running, 1));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(generations(), [1, 1]);
+        reporter.forget(&of("y").0);
+        stop.cancel();
+        running.await.unwrap();
+    }
+
+    /// Each write takes a second; counts how many are under way at most.
+    #[derive(Default)]
+    struct Counting {
+        now: Mutex<usize>,
+        most: Mutex<usize>,
+        all: Mutex<usize>,
+    }
+
+    impl StatusSink for Counting {
+        fn write<'a>(&'a self, _: &'a ObjectRef, _: &'a Origin, _: &'a Status) -> BoxFuture<'a, Result<bool, SinkError>> {
+            Box::pin(async move {
+                *self.now.lock().unwrap() += 1;
+                let now = *self.now.lock().unwrap();
+                let most = (*self.most.lock().unwrap()).max(now);
+                *self.most.lock().unwrap() = most;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                *self.now.lock().unwrap() -= 1;
+                *self.all.lock().unwrap() += 1;
+                Ok(true)
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sixteen_are_written_at_a_time_and_the_others_after_them() {
+        let sink = Arc::new(Counting::default());
+        let reporter = Arc::new(Reporter::new(sink.clone()));
+        let stop = CancellationToken::new();
+        for number in 0..40 {
+            let (object, at) = of(&format!("x{number}"));
+            reporter.offer(&object, &at, &status(Phase::Running, 1));
+        }
+        let begun = Instant::now();
+        let running = tokio::spawn(reporter.clone().run(stop.clone()));
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        assert_eq!((*sink.most.lock().unwrap(), *sink.all.lock().unwrap()), (16, 32));
+        stop.cancel();
+        running.await.unwrap();
+        assert_eq!((*sink.all.lock().unwrap(), begun.elapsed().as_secs()), (40, 3));
+    }
+
     /// On a clock that does not stand still.
     #[test]
     fn what_is_wanted_is_due_at_once() {
@@ -341,5 +424,21 @@ mod tests {
         stop.cancel();
         running.await.unwrap();
         assert_eq!((*sink.0.lock().unwrap(), end.elapsed()), (4, Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_written_is_tried_again_though_each_pass_offers_it_anew() {
+        let sink = Arc::new(Failing::default());
+        let reporter = Arc::new(Reporter::new(sink.clone()));
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(reporter.clone().run(stop.clone()));
+        let (x, at) = of("x");
+        for _ in 0..65 {
+            reporter.offer(&x, &at, &status(Phase::Running, 1));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(*sink.0.lock().unwrap(), 3);
+        stop.cancel();
+        running.await.unwrap();
     }
 }
