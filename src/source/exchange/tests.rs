@@ -235,3 +235,209 @@ fn no_edit_is_lost_while_statuses_are_written() {
     assert_eq!(count(), Some(EDITS));
     assert!(leftovers(directory.path()).is_empty());
 }
+
+/// A directory of somebody without special rights, and a file in it.
+fn of_nobody(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.yaml");
+    fs::write(&path, text).unwrap();
+    if rustix::process::getuid().is_root() {
+        for path in [directory.path(), &path] {
+            std::os::unix::fs::chown(path, Some(65_534), None).unwrap();
+        }
+    }
+    (directory, path)
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_file_may_be_as_long_as_a_spec_may_be_and_no_longer() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.yaml");
+    let most = MAX_FILE_BYTES as usize;
+    for (before, after, is_refused) in [(3, most, false), (most, most - 1, false), (most + 1, 3, true), (most + 100, 3, true), (3, most + 1, true)] {
+        fs::write(&path, "a".repeat(before)).unwrap();
+        let result = replace(&path, |_| Ok::<_, Infallible>(New::Text("b".repeat(after))));
+        let left = fs::metadata(&path).unwrap().len() as usize;
+        match result {
+            Ok(Some(displaced)) => assert!(!is_refused && displaced.settle().unwrap() && left == after, "{before} to {after}"),
+            Err(Failure::Refused(why)) => assert!(is_refused && why.contains("256 KiB") && left == before, "{before} to {after}: {why}"),
+            other => panic!("{before} to {after}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_was_displaced_and_is_gone_is_settled_and_what_cannot_be_looked_at_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.yaml");
+    fs::write(&path, "old\n").unwrap();
+    let displaced = replace(&path, set("new\n")).unwrap().unwrap();
+    fs::remove_file(&displaced.temp.path).unwrap();
+    assert!(displaced.settle().unwrap());
+    let displaced = replace(&path, set("newer\n")).unwrap().unwrap();
+    fs::remove_file(&displaced.temp.path).unwrap();
+    fs::create_dir(&displaced.temp.path).unwrap();
+    assert_eq!(displaced.settle().unwrap_err().kind(), io::ErrorKind::IsADirectory);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "newer\n");
+}
+
+#[test]
+fn what_is_in_the_way_of_the_temporary_file_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.yaml");
+    fs::write(&path, "old\n").unwrap();
+    fs::create_dir(Temp::beside(&path, b"old\n", b"new\n").unwrap().path.clone()).unwrap();
+    let Err(Failure::Io(error)) = replace(&path, set("new\n")) else { panic!("replaced") };
+    assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "old\n");
+}
+
+/// As root, who alone can give files away.
+#[test]
+fn the_owner_and_the_group_are_kept() {
+    if !rustix::process::getuid().is_root() {
+        return;
+    }
+    for (user, group) in [(0, 0), (65_534, 0), (0, 1234), (65_534, 1234)] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.yaml");
+        fs::write(&path, "old\n").unwrap();
+        set_mode(&path, 0o640);
+        std::os::unix::fs::chown(&path, Some(user), Some(group)).unwrap();
+        assert!(replace(&path, set("new\n")).unwrap().unwrap().settle().unwrap());
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (user, group, 0o640));
+    }
+}
+
+/// As root, who alone can give files away.
+#[test]
+fn a_file_of_another_user_is_refused_and_one_of_another_group_is_not() {
+    if !rustix::process::getuid().is_root() {
+        return;
+    }
+    for (user, group, is_refused) in [(65_534, 1234, false), (1, 1234, true), (1, 0, true)] {
+        let (directory, path) = of_nobody("old\n");
+        set_mode(directory.path(), 0o777);
+        std::os::unix::fs::chown(&path, Some(user), Some(group)).unwrap();
+        match as_nobody(|| replace(&path, set("new\n"))) {
+            Ok(Some(displaced)) => assert!(!is_refused && displaced.settle().unwrap(), "{user}:{group}"),
+            Err(Failure::Refused(why)) => assert!(is_refused && why.contains("belongs to another user"), "{user}:{group}: {why}"),
+            other => panic!("{user}:{group}: {other:?}"),
+        }
+        let expected = if is_refused { "old\n" } else { "new\n" };
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        assert!(leftovers(directory.path()).is_empty());
+    }
+}
+
+/// The directory may be written in again whenever the change is made again, so that only giving up at once says why.
+#[test]
+fn a_directory_that_becomes_read_only_is_told_at_once() {
+    for (text, at) in [(Some("old\n"), Step::Checked), (None, Step::Synced)] {
+        let (directory, path) = of_nobody("old\n");
+        if text.is_none() {
+            fs::remove_file(&path).unwrap();
+        }
+        let result = as_nobody(|| {
+            let edit = |found: Option<&str>| {
+                assert_eq!(found, text);
+                set_mode(directory.path(), 0o755);
+                Ok::<_, Infallible>(New::Text("new\n".to_owned()))
+            };
+            let close = |step: Step| {
+                if step == at {
+                    set_mode(directory.path(), 0o555);
+                }
+            };
+            replace_stepwise(&path, edit, &close)
+        });
+        let Err(Failure::Refused(why)) = result else { panic!("{result:?}") };
+        assert!(why.contains("read-only"), "{why}");
+        assert_eq!(fs::read_to_string(&path).ok().as_deref(), text);
+    }
+}
+
+#[test]
+fn a_file_that_somebody_makes_meanwhile_is_not_overwritten() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.yaml");
+    let edit = |text: Option<&str>| Ok::<_, Infallible>(New::Text(format!("{}ours\n", text.unwrap_or_default())));
+    let made = AtomicBool::new(false);
+    let step = |step: Step| {
+        if step == Step::Synced && !made.swap(true, Ordering::SeqCst) {
+            fs::write(&path, "theirs\n").unwrap();
+        }
+    };
+    assert!(replace_stepwise(&path, edit, &step).unwrap().unwrap().settle().unwrap());
+    assert_eq!(fs::read_to_string(&path).unwrap(), "theirs\nours\n");
+    assert!(leftovers(directory.path()).is_empty());
+}
+
+#[test]
+fn a_file_that_somebody_removes_meanwhile_need_not_be_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.yaml");
+    fs::write(&path, "old\n").unwrap();
+    let remove = |text: Option<&str>| {
+        if text.is_some() {
+            fs::remove_file(&path).unwrap();
+        }
+        Ok::<_, Infallible>(New::Nothing)
+    };
+    assert!(replace(&path, remove).unwrap().is_none());
+    assert!(!path.exists() && leftovers(directory.path()).is_empty());
+}
+
+#[test]
+fn without_an_exchange_what_is_still_as_it_was_read_is_overwritten() {
+    for (now, is_done) in [(Some("old\n"), true), (Some("edited\n"), false), (None, false)] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.yaml");
+        if let Some(now) = now {
+            fs::write(&path, now).unwrap();
+        }
+        let temp = Temp::beside(&path, b"old\n", b"new\n").unwrap();
+        fs::write(&temp.path, "new\n").unwrap();
+        let displaced = overwrite::<Infallible>(&path, temp, b"old\n", b"new\n", &|_| ()).unwrap();
+        assert_eq!(displaced.is_some(), is_done, "{now:?}");
+        assert!(displaced.is_none_or(|displaced| displaced.settle().unwrap()));
+        let expected = if is_done { Some("new\n") } else { now };
+        assert_eq!(fs::read_to_string(&path).ok().as_deref(), expected);
+        assert!(leftovers(directory.path()).is_empty());
+    }
+}
+
+#[test]
+fn only_what_a_file_system_does_not_know_is_done_in_another_way() {
+    use rustix::io::Errno;
+    for (errno, is) in
+        [(Errno::INVAL, true), (Errno::NOSYS, true), (Errno::OPNOTSUPP, true), (Errno::ACCESS, false), (Errno::NOENT, false), (Errno::XDEV, false)]
+    {
+        assert_eq!(is_unsupported(&errno.into()), is, "{errno}");
+    }
+    assert!(!is_unsupported(&io::ErrorKind::Unsupported.into()), "an error that no system call gave");
+}
+
+#[test]
+fn what_is_put_back_yields_to_who_removed_or_made_the_file_after_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, temp) = (directory.path().join("a.yaml"), directory.path().join("temp"));
+    let newer = || b"edited\n".to_vec();
+    fs::write(&temp, newer()).unwrap();
+    put_back(&temp, &path, newer(), Some(b"new\n".to_vec())).unwrap();
+    assert!(!path.exists(), "it was removed after that");
+    fs::write(&path, "made anew\n").unwrap();
+    put_back(&temp, &path, newer(), None).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "made anew\n");
+    put_back(&temp, &path, newer(), Some(b"made anew\n".to_vec())).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "edited\n");
+    // Where it cannot be put, that is told.
+    for expected in [None, Some(newer())] {
+        assert_eq!(put_back(&temp, &path.join("x"), newer(), expected).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+    }
+}
