@@ -378,4 +378,6 @@ fn key_text(node: &Node) -> Option<String> {
 }
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod tests;

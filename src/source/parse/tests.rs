@@ -16,27 +16,27 @@ fn context(relative: &str) -> FileContext {
     FileContext::new("specs", Path::new("/srv/specs"), relative, None)
 }
 
-fn read(text: &str) -> Parsed {
+pub(super) fn read(text: &str) -> Parsed {
     parse_file(text, &context("alice/shop.yaml"))
 }
 
 /// All problems of a text, as people see them.
-fn told(text: &str) -> String {
+pub(super) fn told(text: &str) -> String {
     read(text).problems.iter().map(Problem::rendered).collect::<Vec<_>>().join("\n")
 }
 
 /// A workspace with these lines in its spec.
-fn workspace(spec: &str) -> String {
+pub(super) fn workspace(spec: &str) -> String {
     let lines: String = spec.lines().map(|line| format!("  {line}\n")).collect();
     format!("apiVersion: dockmaster/v1\nkind: Workspace\nmetadata: {{name: shop}}\nspec:\n{lines}")
 }
 
 /// The first lines of what is told of a workspace with these lines in its spec.
-fn faults(spec: &str) -> Vec<String> {
+pub(super) fn faults(spec: &str) -> Vec<String> {
     first_lines(&workspace(spec), "alice/shop.yaml")
 }
 
-fn first_lines(text: &str, relative: &str) -> Vec<String> {
+pub(super) fn first_lines(text: &str, relative: &str) -> Vec<String> {
     let parsed = parse_file(text, &context(relative));
     parsed.problems.iter().map(|problem| format!("{}:{}: {}; {}", problem.line, problem.column, problem.message, problem.help)).collect()
 }

@@ -179,6 +179,9 @@ fn one_value_is_set_and_the_rest_stays() {
     assert_eq!(set("spec:\n  a: 1\n  state: x\n  # c\n  b: 2\n", "spec state", None), "spec:\n  a: 1\n  # c\n  b: 2\n");
     assert_eq!(set("a: 1\n", "spec state", None), "a: 1\n", "removing what is not there");
     assert_eq!(set("a: 1\nstatus:\n  phase: x\n", "status", None), "a: 1\n");
+    assert_eq!(set("status: x\na: 1\n", "status", None), "a: 1\n");
+    assert_eq!(set("status: x # why\na: 1\n", "status", None), "a: 1\n");
+    assert_eq!(set("spec:\n  state: x\n  b: 2\n", "spec state", None), "spec:\n  b: 2\n");
     assert_eq!(set("metadata:\n  annotations:\n    only: x\n  name: a\n", "metadata annotations only", None).matches("only").count(), 0);
 }
 
@@ -197,6 +200,17 @@ fn documents_come_and_go_alone() {
     assert_eq!(put_document("\u{feff}a: 1\n...\n", 0, "x: 1\n").unwrap(), "\u{feff}x: 1\n...\n");
     assert!(put_document(three, 1, "x: 1\n---\ny: 1\n").is_err());
     assert!(put_document(three, 1, "x: {\n").is_err());
+    for (new, why) in
+        [("x: 1\n---\ny: 1\n", "is not exactly one document"), ("x: {\n", "is empty or cannot be read"), ("", "is empty or cannot be read"), ("# c\n", "")]
+    {
+        assert!(put_document(three, 1, new).unwrap_err().to_string().contains(why), "{new:?}");
+        assert!(append_document(three, new).unwrap_err().to_string().contains(why), "{new:?}");
+    }
+    // Directives go with the document that they belong to.
+    for directives in ["%YAML 1.2\n", "%YAML 1.2\n# mine\n", "%YAML 1.2\n\n"] {
+        let text = format!("a: 1\n...\n{directives}---\nb: 2\n...\n---\nc: 3\n");
+        assert_eq!(remove_document(&text, 1).unwrap().as_deref(), Some("a: 1\n...\n---\nc: 3\n"), "{directives:?}");
+    }
     assert_eq!(append_document(three, "d: 4\n").unwrap(), (format!("{three}---\nd: 4\n"), 3));
     assert_eq!(append_document("a: 1", "d: 4").unwrap(), ("a: 1\n---\nd: 4\n".into(), 1));
     assert_eq!(append_document("", "d: 4").unwrap(), ("d: 4\n".into(), 0));
