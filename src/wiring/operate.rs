@@ -74,7 +74,7 @@ pub async fn run(context: &mut Context<'_>, arguments: &RunArgs) -> Result<u8, F
     let claim = Claim {
         installation: settings.installation.clone(),
         way: way.clone(),
-        engine: ledger.setting(ENGINE_SETTING).await?.unwrap_or_else(|| client.engine.clone()),
+        engine: ledger.setting(ENGINE_SETTING).await?.unwrap_or_else(|| client.engine().to_owned()),
         accept_engine: arguments.accept_engine,
         image: image.clone(),
         holder: holder(&state_dir),
@@ -274,7 +274,7 @@ impl Claim {
     }
 
     fn is_the_engine(&self, client: &Client) -> bool {
-        self.accept_engine || client.engine == self.engine
+        self.accept_engine || client.engine() == self.engine
     }
 
     /// Takes the lock of an engine that is away, when it is back.

@@ -170,7 +170,7 @@ async fn a_lost_engine_is_told_and_looked_for_until_it_is_back() {
     assert!(matches!(runtime.observe().await, Err(dockmaster::runtime::Error::Transient(_))), "nothing answers");
     proxy.restore();
     wait(&mut changes, "the return", |change| *change == Change::Resync).await;
-    assert_eq!(runtime.observe().await.unwrap().engine, f.sandbox.client.engine);
+    assert_eq!(runtime.observe().await.unwrap().engine, f.sandbox.client.engine());
 }
 
 #[tokio::test]

@@ -86,7 +86,7 @@ async fn a_glimpse_says_of_an_object_what_a_listing_says() {
     spec.networks = vec![attachment(&network, &["shop"])];
     f.running(spec).await;
     let world = f.world().await;
-    assert_eq!(world.engine, f.sandbox.client.engine);
+    assert_eq!(world.engine, f.sandbox.client.engine());
     assert!(world.listed.is_some());
     assert_eq!(world.image(IMAGE), Some(&f.sandbox.image));
     let mut merged = World::default();
@@ -107,7 +107,7 @@ async fn the_engine_says_what_it_can() {
     assert!(capabilities.nano_cpus >= 1_000_000_000 && capabilities.api >= (1, 41));
     assert_eq!(capabilities.start_interval(), capabilities.api >= (1, 44));
     let facts = f.sandbox.client.facts().await.unwrap();
-    assert_eq!((facts.id.as_str(), facts.disk_limit), (f.sandbox.client.engine.as_str(), capabilities.disk_limit));
+    assert_eq!((facts.id.as_str(), facts.disk_limit), (f.sandbox.client.engine(), capabilities.disk_limit));
     assert!(facts.clock_skew.abs() < jiff::SignedDuration::from_secs(60) && !facts.storage.is_empty() && !facts.version.is_empty());
     assert_eq!(facts.disk.is_some(), capabilities.local);
 }

@@ -37,7 +37,7 @@ async fn calls_bodies_and_hijacked_streams_pass_and_are_written_down() {
     let direct = engine().await;
     let proxy = Recorder::start(Path::new(direct.host.trim_start_matches("unix://"))).unwrap();
     let through = connect(Some(&proxy.host())).await.unwrap();
-    assert_eq!(through.engine, direct.engine);
+    assert_eq!(through.engine(), direct.engine());
     let holder = Holder { host: "box".to_owned(), pid: 1, started: String::new(), state_dir: String::new() };
     Lock::acquire(&through, &unique(), &helper(), &holder, |_| {}).await.unwrap().release().await;
     through.docker.list_volumes(None::<ListVolumesOptions>).await.unwrap();

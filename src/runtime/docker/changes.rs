@@ -76,7 +76,7 @@ impl Reader {
         let mut events = Box::pin(self.client.docker.events(Some(EventsOptions { since, filters: Some(filters), ..Default::default() })));
         {
             let mut memory = lock(&self.memory);
-            memory.engine = info.id;
+            memory.info = Arc::new(info);
             memory.live = true;
             memory.forget_details();
         }

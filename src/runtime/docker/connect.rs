@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use bollard::models::SystemInfo;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use futures::future::BoxFuture;
 use hyper::Response;
@@ -30,14 +32,21 @@ pub struct Client {
     pub docker: Docker,
     /// Where it is: `unix:///var/run/docker.sock`, `tcp://127.0.0.1:2375`.
     pub host: String,
-    /// The engine's id at the time of the connection.
-    pub engine: String,
+    /// What the engine said of itself at the time of the connection.
+    pub info: Arc<SystemInfo>,
     /// The newest Engine API version that it speaks.
     pub api: (u16, u16),
     /// Whether it runs on this host and in this host's network and process namespaces, so that `/proc` can be read and ports probed.
     pub local: bool,
     /// The folder of Docker's own configuration, with the logins of registries: `DOCKER_CONFIG`, else `~/.docker`.
     pub config: Option<PathBuf>,
+}
+
+impl Client {
+    /// The engine's id at the time of the connection.
+    pub fn engine(&self) -> &str {
+        self.info.id.as_deref().unwrap_or_default()
+    }
 }
 
 /// Connects to `host`, else to what `DOCKER_HOST` names, else to [`DEFAULT_HOST`].
@@ -95,7 +104,7 @@ async fn meet(docker: Docker, host: String, near: bool, config: Option<PathBuf>)
     let here = rustix::system::uname();
     let same_host = info.name.as_deref().is_some_and(|name| here.nodename().to_str() == Ok(name))
         && info.kernel_version.as_deref().is_some_and(|kernel| here.release().to_str() == Ok(kernel));
-    Ok(Client { docker, engine: info.id.unwrap_or_default(), api, local: near && same_host, config, host })
+    Ok(Client { docker, info: Arc::new(info), api, local: near && same_host, config, host })
 }
 
 fn open(host: &str) -> Result<Docker, Error> {

@@ -49,15 +49,14 @@ pub struct EngineFacts {
 }
 
 impl Client {
-    /// What the planner must know of the engine.
-    pub async fn capabilities(&self) -> Result<Capabilities, Error> {
-        let info = within(CALL, self.docker.info()).await?;
-        Ok(Capabilities {
+    /// What the planner must know of an engine that said this of itself.
+    pub fn capabilities(&self, info: &SystemInfo) -> Capabilities {
+        Capabilities {
             api: self.api,
             nano_cpus: info.ncpu.unwrap_or_default().saturating_mul(1_000_000_000),
             local: self.local,
-            disk_limit: self.disk_limit(&info),
-        })
+            disk_limit: self.disk_limit(info),
+        }
     }
 
     /// What people want to know of the engine.

@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use bollard::models::SystemInfo;
+
 use crate::desired::naming;
 use crate::observed::{Container, ContainerId, Details, Identity, Network, State, Volume};
 use crate::resource::ObjectRef;
@@ -19,8 +21,8 @@ const MOST: usize = 64;
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// The engine that answers; `None`: ask.
-    pub engine: Option<String>,
+    /// What the engine said of itself at the last connection.
+    pub info: Arc<SystemInfo>,
     /// Whether the event stream is connected. Without it nothing is remembered.
     pub live: bool,
     /// Short ids of containers that an earlier process knew as ours.
@@ -63,6 +65,11 @@ impl Seen {
 }
 
 impl Memory {
+    /// Of an engine that said this of itself.
+    pub fn new(info: Arc<SystemInfo>) -> Self {
+        Self { info, ..Self::default() }
+    }
+
     /// Whose a container is. One that was renamed by hand still is its object's, when it was seen under its own name before, by this process
     /// or an earlier one: an image or a copy of labels cannot make a container ours, and neither can it be taken from us by its name.
     pub fn identify(&mut self, installation: &str, container: &Container) -> Option<Identity> {
@@ -89,6 +96,11 @@ impl Memory {
         let entry = self.details.get(&container.id)?;
         let holds = self.live && entry.version == self.version(&container.id) && entry.seen == Seen::of(container);
         (holds && agrees(container.state, &entry.details)).then_some(&entry.details)
+    }
+
+    /// Whether the engine is still what it said of itself: no other can have come since the last connection, or there was no time for it.
+    pub fn is_same_engine(&self) -> bool {
+        self.live || self.passes <= 1
     }
 
     /// Remembers an inspect that began at that version.

@@ -71,11 +71,11 @@ impl DockerRuntime {
         // Nobody listening is no failure.
         let notify = Arc::new(move |key: TaskKey| drop(told.send(Change::Task(key))));
         Self {
+            memory: Arc::new(Mutex::new(Memory::new(client.info.clone()))),
             client,
             installation: installation.to_owned(),
             helper,
             now,
-            memory: Arc::default(),
             networking: Arc::default(),
             tasks: Tasks::new(work, notify),
             changes,
@@ -126,6 +126,6 @@ impl ContainerRuntime for DockerRuntime {
     }
 
     fn capabilities(&self) -> BoxFuture<'_, Result<Capabilities, Error>> {
-        Box::pin(self.client.capabilities())
+        Box::pin(async { Ok(self.client.capabilities(&*self.info().await?)) })
     }
 }

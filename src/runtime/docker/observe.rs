@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bollard::models::ImageSummary;
+use bollard::models::{ImageSummary, SystemInfo};
 use bollard::query_parameters::{ListContainersOptions, ListImagesOptions, ListNetworksOptions, ListVolumesOptions};
 use futures::stream::{self, StreamExt, TryStreamExt};
 
@@ -27,14 +27,14 @@ impl DockerRuntime {
     pub(super) async fn list(&self) -> Result<World, Error> {
         self.memory().begin_pass();
         let images_listed = Some((self.now)());
-        let (engine, containers, networks, volumes, images) =
-            futures::try_join!(self.engine_id(), self.containers(None), self.networks(None), self.volumes(None), self.images())?;
+        let (info, containers, networks, volumes, images) =
+            futures::try_join!(self.info(), self.containers(None), self.networks(None), self.volumes(None), self.images())?;
         let networks: BTreeMap<String, Network> = networks.into_iter().map(|network| (network.id.clone(), network)).collect();
         let containers = self.complete(containers, &networks).await?;
         let listed: Vec<Network> = networks.values().cloned().collect();
         self.memory().keep(&containers, &listed, &volumes);
         let mut world = World {
-            engine,
+            engine: info.id.clone().unwrap_or_default(),
             listed: Some((self.now)()),
             images_listed,
             volumes: volumes.into_iter().map(|volume| (volume.name.clone(), volume)).collect(),
@@ -71,15 +71,15 @@ impl DockerRuntime {
         Ok(Glimpse { containers, networks, volumes, helper: self.helper_among(&images).await, images: convert::images(images), images_listed })
     }
 
-    /// The engine's id. The event stream asks for it at each connection; without a stream it is asked for here.
-    async fn engine_id(&self) -> Result<String, Error> {
+    /// What the engine says of itself. The event stream asks for it at each connection; without a stream it is asked for here.
+    pub(super) async fn info(&self) -> Result<Arc<SystemInfo>, Error> {
         let known = {
             let memory = self.memory();
-            memory.engine.clone().filter(|_| memory.live)
+            memory.is_same_engine().then(|| memory.info.clone())
         };
         match known {
-            Some(engine) => Ok(engine),
-            None => Ok(within(INSPECT, self.client.docker.info()).await?.id.unwrap_or_default()),
+            Some(info) => Ok(info),
+            None => Ok(Arc::new(within(INSPECT, self.client.docker.info()).await?)),
         }
     }
 

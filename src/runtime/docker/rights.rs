@@ -289,7 +289,7 @@ mod tests {
             }
         });
         let docker = Docker::connect_with_unix(&socket.display().to_string(), 5, bollard::API_DEFAULT_VERSION).unwrap();
-        let client = Client { docker, host: String::new(), engine: String::new(), api: (1, 41), local: false, config: None };
+        let client = Client { docker, host: String::new(), info: std::sync::Arc::default(), api: (1, 41), local: false, config: None };
         for (endpoint, right) in client.rights().await {
             match endpoint.method {
                 "DELETE" => assert!(matches!(&right, Right::Denied(_)), "{endpoint}: {right:?}"),
