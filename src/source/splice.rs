@@ -55,15 +55,15 @@ pub fn set_value(text: &str, document: u32, path: &[String], value: Option<&Valu
 
 /// Sets the value at `path` in a text of one document.
 fn set_alone(text: &str, path: &[String], value: Option<&Value>) -> Result<String, &'static str> {
-    let old = documents(text).into_iter().next().and_then(|piece| piece.value).ok_or("the document is empty or cannot be read")?;
-    if at(&old, path) == value {
+    let [Some(old)] = &read_all(text)[..] else { return Err("the document is empty or cannot be read") };
+    if at(old, path) == value {
         return Ok(text.to_owned());
     }
     let mut why = "this way of writing it is not supported";
     // A value that ends the file without a line break would gain one if something followed it: then the key goes before it.
     for slot in [Slot::Last, Slot::BeforeLast] {
         let Some((new, replaced)) = edit(text, path, value, slot) else { continue };
-        match changes_only(text, &new, path, value, replaced) {
+        match changes_only((text, old), &new, path, value, replaced) {
             Ok(()) => return Ok(new),
             Err(harm) => why = harm,
         }
@@ -205,15 +205,14 @@ fn put(mapping: &Mapping, key: &str, value: &Value, slot: Slot) -> Option<()> {
 }
 
 /// The guard for a text of one document: nothing but the value at `path` is different, and that value is the one asked for.
-fn changes_only(old: &str, new: &str, path: &[String], value: Option<&Value>, may_replace: Range<usize>) -> Result<(), &'static str> {
+fn changes_only((old, before): (&str, &Value), new: &str, path: &[String], value: Option<&Value>, may_replace: Range<usize>) -> Result<(), &'static str> {
     let replaced = replaced_bytes(old, new);
     let allowed = replaced.is_empty() || (may_replace.start <= replaced.start && replaced.end <= may_replace.end);
     if !allowed {
         return Err("other lines of the file would change too");
     }
-    let ([before], [after]) = (&documents(old)[..], &documents(new)[..]) else { return Err("the document would become several") };
-    let result = after.value.as_ref().and_then(|root| at(root, path));
-    let same = result == value && before.value.as_ref().map(|root| without(root, path)) == after.value.as_ref().map(|root| without(root, path));
+    let (1, [Some(after)]) = (pieces(new).len(), &read_all(new)[..]) else { return Err("the document would become several") };
+    let same = at(after, path) == value && without(before, path) == without(after, path);
     if same { Ok(()) } else { Err("other values of the file would change too (a shared anchor, or a last line without a line break)") }
 }
 
