@@ -4,7 +4,9 @@ mod wiring;
 
 use std::process::ExitCode;
 
+use dockmaster::cli::args::Verb;
 use dockmaster::cli::{self, Out};
+use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -16,7 +18,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return ExitCode::from(code),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // A command that is over at once would spend its time on starting threads.
+    let serves = matches!(cli.verb, Verb::Run(_) | Verb::Simulate(_));
+    let mut runtime = if serves { Builder::new_multi_thread() } else { Builder::new_current_thread() };
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             drop(out.note(format_args!("error: the program cannot start: {error}")));
