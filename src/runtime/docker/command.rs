@@ -65,11 +65,13 @@ async fn ended(client: &Client, id: &ContainerId, argv: Vec<String>, output: &mu
 
 /// The exit code, when it has ended; `None`: it was never started.
 async fn outcome(client: &Client, command: &str) -> Result<Option<i64>, String> {
+    let mut attempts = Attempts::default();
     loop {
         match within(CALL, client.docker.inspect_exec(command)).await {
             Ok(inspect) if inspect.running == Some(true) => {}
             Ok(inspect) => return Ok(inspect.exit_code),
-            Err(error @ Error::Rejected { .. }) => return Err(error.to_string()),
+            // What it came to is known to the engine all the same.
+            Err(error @ Error::Rejected { .. }) => attempts.another(error).await?,
             Err(error) if is_over(&error) => return Err(error.to_string()),
             Err(_) => {}
         }

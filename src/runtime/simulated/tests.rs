@@ -284,6 +284,7 @@ async fn a_command_runs_once_whatever_becomes_of_its_calls() {
             (start, unavailable()),
             (inspect, Verdict::Truncate),
             (inspect, unavailable()),
+            (inspect, Verdict::Error { status: 500, message: "something failed".into() }),
         ];
         let count = faults.len();
         for (number, (endpoint, verdict)) in faults.into_iter().enumerate() {
