@@ -106,13 +106,13 @@ impl<'a> Builder<'a> {
     pub fn finish(self, mut verdict: Verdict) -> Plan {
         verdict.conditions.extend(self.conditions);
         verdict.conditions.sort_by(|a, b| (a.type_, &a.message).cmp(&(b.type_, &b.message)));
+        verdict.conditions.dedup_by(|b, a| a.type_ == b.type_ && a.message == b.message);
         verdict.conditions.dedup_by(|b, a| {
-            a.type_ == b.type_ && {
-                if a.message != b.message {
-                    a.message = format!("{}; {}", a.message, b.message);
-                }
-                true
+            let is_same = a.type_ == b.type_;
+            if is_same {
+                a.message = format!("{}; {}", a.message, b.message);
             }
+            is_same
         });
         Plan { nodes: self.nodes, changes: self.changes, skipped: self.skipped, waiting: self.waiting, next: self.next, recheck: self.recheck, verdict }
     }

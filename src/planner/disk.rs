@@ -28,7 +28,10 @@ pub fn watch(b: &mut Builder<'_>, main: &Container) {
             b.push(Operation::Forget(key), Action::None, cause, vec![recorded]);
             return;
         }
-        Some(TaskState::Done { at, .. } | TaskState::Failed { at, .. }) if b.input.now < *at + INTERVAL => return,
+        Some(TaskState::Done { at, .. } | TaskState::Failed { at, .. }) if b.input.now < *at + INTERVAL => {
+            b.recheck_at(*at + INTERVAL);
+            return;
+        }
         Some(TaskState::Done { .. } | TaskState::Failed { .. }) | None => {}
     }
     let due = b.input.facts.disk.map_or(b.input.now, |(at, _)| at + INTERVAL);

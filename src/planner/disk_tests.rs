@@ -69,7 +69,9 @@ fn a_measurement_that_failed_or_found_nothing_is_tried_again_after_an_hour() {
         m.world.tasks.insert(key, outcome);
         for (now, begins) in [(at, false), (at + HOUR - MOMENT, false), (at + HOUR, true), (at + HOUR + MOMENT, true)] {
             m.now = now;
-            assert_eq!(measured(&m.plan(&want)).is_some(), begins, "{now}");
+            let plan = m.plan(&want);
+            assert_eq!(measured(&plan).is_some(), begins, "{now}");
+            assert!(begins || plan.recheck == Some(at + HOUR), "it is due by itself: {:?}", plan.recheck);
         }
     }
 }

@@ -25,6 +25,7 @@ fn conditions_of_one_type_become_one_that_says_each_thing_once() {
         (ConditionType::VolumeConflict, "the second"),
         (ConditionType::NameConflict, "the name"),
         (ConditionType::VolumeConflict, "a first"),
+        (ConditionType::VolumeConflict, "the second"),
         (ConditionType::NameConflict, "the name"),
     ] {
         b.report(type_, message);

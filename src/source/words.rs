@@ -60,8 +60,9 @@ pub fn image(text: &str) -> Option<&'static str> {
         return Some("write the path of the image in lower case");
     }
     let badly = path.split('/').any(|part| part.is_empty() || !part.starts_with(|c: char| c.is_ascii_alphanumeric()) || part.contains(':'));
-    let untagged = tag.is_some_and(|tag| tag.is_empty() || tag.len() > 128 || tag.starts_with(['.', '-']));
-    (badly || untagged).then_some("write it as `[host[:port]/]path[:tag][@digest]`")
+    let is_tag =
+        |tag: &str| tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) && (1..=128).contains(&tag.len()) && !tag.starts_with(['.', '-']);
+    (badly || tag.is_some_and(|tag| !is_tag(tag))).then_some("write it as `[host[:port]/]path[:tag][@digest]`")
 }
 
 /// `name`, `uid`, either with `:group`.
@@ -197,6 +198,8 @@ mod tests {
             ("acme/-shop", form),
             ("_acme/shop", form),
             ("example.com/shop:1:2", form),
+            ("example.com/shop:1/2", form),
+            ("nginx:1+2", form),
             (longer.as_str(), form),
             (longest.as_str(), form),
             (long_tag.as_str(), form),

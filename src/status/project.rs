@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::desired::{ContainerSpec, DesiredState, Role};
-use crate::observed::{Container, HealthState, Slot, State, World};
+use crate::observed::{Container, HealthState, Identity, Slot, State, World};
 use crate::planner::{Plan, Verdict};
 use crate::resource::status::{ActivityStatus, ContainerStatus, Next, NextAction, Phase, PortStatus, ServiceStatus, Status};
 use crate::resource::workspace::Protocol;
@@ -39,7 +39,7 @@ pub struct Projection<'a> {
 /// The status that a plan means.
 pub fn project(p: &Projection<'_>, plan: &Plan) -> Status {
     let verdict = &plan.verdict;
-    let main = p.desired.and_then(|desired| main(p, desired));
+    let main = p.desired.and_then(|desired| serving(p, desired, Role::Main, None));
     let ports = p.desired.and_then(DesiredState::main).map(ports).unwrap_or_default();
     let up = main.is_some_and(Container::is_active);
     Status {
@@ -68,8 +68,10 @@ pub fn unknown(before: &Status, reason: ConditionType, message: &str, now: Times
     status
 }
 
-fn main<'a>(p: &Projection<'a>, desired: &DesiredState) -> Option<&'a Container> {
-    let of = |slot| p.world.of(p.object).find(|c| c.owner.as_ref().is_some_and(|o| o.uid == desired.uid && o.role == Role::Main && o.slot == slot));
+/// The container of a role, of a service also by its name.
+fn serving<'a>(p: &Projection<'a>, desired: &DesiredState, role: Role, service: Option<&str>) -> Option<&'a Container> {
+    let is = |owner: &Identity, slot| owner.uid == desired.uid && owner.role == role && owner.service.as_deref() == service && owner.slot == slot;
+    let of = |slot| p.world.of(p.object).find(|c| c.owner.as_ref().is_some_and(|owner| is(owner, slot)));
     // While a replacement is on trial it is the one that serves.
     of(Slot::Next).filter(|c| c.is_active()).or_else(|| of(Slot::Current)).or_else(|| of(Slot::Next))
 }
@@ -115,7 +117,7 @@ fn services(p: &Projection<'_>, desired: &DesiredState) -> Vec<ServiceStatus> {
         .iter()
         .filter_map(|want| want.service.as_ref())
         .map(|name| {
-            let seen = p.world.of(p.object).find(|c| c.owner.as_ref().is_some_and(|o| o.uid == desired.uid && o.service.as_ref() == Some(name)));
+            let seen = serving(p, desired, Role::Service, Some(name));
             ServiceStatus {
                 name: name.clone(),
                 state: seen.map_or("absent", |c| c.state.as_str()).to_owned(),

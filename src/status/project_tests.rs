@@ -289,6 +289,23 @@ fn a_service_is_told_with_dockers_word_and_is_ready_when_it_runs_and_is_not_ill(
 }
 
 #[test]
+fn a_service_that_is_replaced_is_told_by_the_container_that_serves() {
+    for (next, is_told) in [(State::Created, false), (State::Running(HealthState::Starting), true), (State::Exited { code: 1 }, false)] {
+        // The first by its id, and the last.
+        for id in ["0", "z"] {
+            let mut case = Case::running();
+            let (current, new) = (short_id(&case, "dm-ws-alice.shop.db"), id.repeat(64));
+            case.beside("dm-ws-alice.shop.db", &new, |c| {
+                c.state = next;
+                c.owner.as_mut().unwrap().slot = Slot::Next;
+            });
+            let told = case.services().pop().unwrap().3.unwrap();
+            assert_eq!(told, if is_told { id.repeat(12) } else { current }, "{next:?}");
+        }
+    }
+}
+
+#[test]
 fn a_service_without_a_container_of_this_life_is_absent() {
     let mut case = Case::running();
     let cache = ("cache".to_owned(), "running".to_owned(), true, Some(short_id(&case, "dm-ws-alice.shop.cache")));
