@@ -70,8 +70,8 @@ bank! {
     PruneVolumes,
     /// A container of a stranger that has our name is removed.
     RemoveStrangers,
-    /// A volume of a stranger that has our name is used.
-    UseStrangersVolumes,
+    /// A volume of a stranger that has our name is removed.
+    RemoveStrangersVolumes,
     /// A container is put on the engine's default bridge.
     DefaultBridge,
     /// All namespaces share one network.
@@ -223,7 +223,9 @@ impl BuggyRuntime {
             (Bug::RemoveStrangers, Operation::Create { name, .. }, Err(Error::Rejected { reason: Refusal::NameConflict, .. })) => {
                 drop(docker.remove_container(name, forced()).await);
             }
-            (Bug::UseStrangersVolumes, Operation::EnsureVolume { .. }, Err(_)) => return Ok(Outcome::Done),
+            (Bug::RemoveStrangersVolumes, Operation::EnsureVolume { name, .. }, Err(_)) => {
+                drop(docker.remove_volume(name, None::<RemoveVolumeOptions>).await);
+            }
             (Bug::TrustTimeouts, _, Err(Error::Unknown(_))) if !matches!(operation, Operation::Create { .. }) => return Ok(Outcome::Done),
             (Bug::TrustRefusals, _, Err(Error::Rejected { .. })) if !matches!(operation, Operation::Create { .. }) => return Ok(Outcome::Done),
             (Bug::PanicOnConflict, _, Err(Error::Rejected { reason: Refusal::NameConflict | Refusal::VolumeConflict, message })) => panic!("{message}"),

@@ -140,7 +140,6 @@ type Spliced = Result<String, String>;
 
 thread_local! {
     static READ: RefCell<HashMap<(String, String), Arc<parse::Parsed>>> = RefCell::default();
-    static STRIPPED: RefCell<HashMap<String, String>> = RefCell::default();
     static SPLICED: RefCell<HashMap<(String, u32, String), Spliced>> = RefCell::default();
 }
 
@@ -149,15 +148,14 @@ fn read(path: &str, text: &str) -> Arc<parse::Parsed> {
         .get((path.to_owned(), text.to_owned()), |(path, text)| Arc::new(parse::parse_file(text, &FileContext::new(SOURCE, Path::new("/specs"), path, None))))
 }
 
-/// The text without its statuses.
+/// The text without its statuses, which stand in lines of their own.
 pub fn stripped(text: &str) -> String {
-    Memo(&STRIPPED).get(text.to_owned(), |text| {
-        let documents = splice::documents(text).len();
-        (0..documents).fold(text.clone(), |text, document| {
-            let number = u32::try_from(document).unwrap();
-            splice::set_status(&text, number, None).unwrap_or(text)
-        })
-    })
+    let mut is_status = false;
+    let is_kept = |line: &&str| {
+        is_status = line.starts_with("status:") || (is_status && line.starts_with(' '));
+        !is_status
+    };
+    text.split_inclusive('\n').filter(is_kept).collect()
 }
 
 fn spliced(text: &str, document: u32, status: &Value) -> Spliced {

@@ -245,6 +245,17 @@ impl Watcher {
             }
             self.check_container(seen, view, container);
         }
+        let mut called: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
+        for container in view.ours().filter(|container| container.is_active()) {
+            for (network, (_, aliases)) in &container.networks {
+                for alias in aliases {
+                    called.entry((network, alias)).or_default().insert(container.label(naming::UID));
+                }
+            }
+        }
+        for ((network, alias), uids) in called.iter().filter(|(_, uids)| uids.len() > 1) {
+            seen.wrong(format!("I29: {alias} on {network} is of {uids:?}"));
+        }
         for (place, containers) in active.iter().filter(|(_, containers)| containers.len() > 1) {
             let names: Vec<&str> = containers.iter().map(|container| container.name.as_str()).collect();
             seen.wrong(format!("I1: {names:?} run at once for {place:?}"));
@@ -274,24 +285,16 @@ impl Watcher {
                 seen.wrong(format!("I6: port {inner} of {object} was {before} and is {host}"));
             }
         }
-        for (network, (_, aliases)) in &container.networks {
+        for network in container.networks.keys() {
             if network == "bridge" || network == "host" {
                 seen.wrong(format!("I28: {name} is on {network}"));
             }
-            let own = [
-                format!("dm-ns-{namespace}"),
-                format!("dm-ws-{namespace}.{}", container.label(naming::NAME)),
-                format!("dm-pv-{namespace}.{}", container.label(naming::NAME)),
-            ];
-            if network.starts_with("dm-") && !own.contains(network) {
+            let own = || {
+                let of_object = ["dm-ws", "dm-pv"].map(|kind| format!("{kind}-{namespace}.{}", container.label(naming::NAME)));
+                of_object.contains(network) || *network == format!("dm-ns-{namespace}")
+            };
+            if network.starts_with("dm-") && !own() {
                 seen.wrong(format!("I7: {name} of {namespace} is on {network}"));
-            }
-            for alias in aliases {
-                let others = view.ours().filter(|other| other.is_active() && other.networks.get(network).is_some_and(|(_, aliases)| aliases.contains(alias)));
-                let uids: BTreeSet<&str> = others.map(|other| other.label(naming::UID)).collect();
-                if uids.len() > 1 {
-                    seen.wrong(format!("I29: {alias} on {network} is of {uids:?}"));
-                }
             }
         }
         for (volume, _) in &container.mounts {

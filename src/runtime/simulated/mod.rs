@@ -56,7 +56,7 @@ use human::Human;
 use state::Engine;
 
 /// Bytes on their way in a connection.
-const PIPE: usize = 64 << 10;
+const PIPE: usize = 16 << 10;
 
 /// Which engine is simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,5 +1,7 @@
 //! Healing, stopping, waking, the engine's own troubles, and what strangers do.
 
+use std::time::Duration;
+
 use jiff::SignedDuration;
 
 use super::super::scenario::{Human, Scenario, Step, Verb, edit, human, pass, port_taken_between, workspace, write};
@@ -14,6 +16,13 @@ fn hurt(name: &'static str, acts: &[Human]) -> Scenario {
     let mut steps = vec![write(SHOP, workspace("shop", RICH))];
     steps.extend(acts.iter().cloned().map(Step::Human));
     Scenario::new(name, steps).must(&["container dm-ws-alice.shop running", "container dm-ws-alice.shop.db running"])
+}
+
+/// A rich workspace, and what a stranger does so many milliseconds after its spec came: between the look at the engine and what follows from it.
+fn amid(name: &'static str, after: u64, act: Human) -> Scenario {
+    let first = [write(SHOP, workspace("shop", RICH)), Step::AtOnce];
+    let then = [Step::Pass(Duration::from_millis(after)), Step::AtOnce, human(act)];
+    Scenario::new(name, first.into_iter().chain(then).collect())
 }
 
 pub fn all() -> Vec<Scenario> {
@@ -95,6 +104,8 @@ pub fn all() -> Vec<Scenario> {
         )
         .must(&["workspace/alice/shop VolumeConflict"])
         .must_not(&["container dm-ws-alice.shop running"]),
+        amid("foreign-takes-the-name", 20, Human::Foreign(MAIN)).must(&["workspace/alice/shop NameConflict", "foreign dm-ws-alice.shop"]),
+        amid("foreign-takes-the-volume", 2, Human::ForeignVolume("dm-vol-alice.shop.data")).must(&["workspace/alice/shop VolumeConflict"]),
         Scenario::new("foreign-subnet", vec![human(Human::ForeignNetwork("theirs", "10.213.0.0/24")), write(SHOP, workspace("shop", RICH))])
             .must(&["container dm-ws-alice.shop running"]),
         Scenario::new(
@@ -127,6 +138,8 @@ pub fn all() -> Vec<Scenario> {
                 pass(120),
             ],
         )
+        // The hours of the day before come again.
+        .restless_when_set_back()
         .must(&["container dm-ws-alice.shop running"]),
         Scenario::new(
             "clock-a-day-back",

@@ -77,6 +77,11 @@ pub fn all() -> Vec<Scenario> {
         )
         .must_not(&["container dm-ws-alice.shop", "volume dm-vol-alice.shop.data"]),
         Scenario::new(
+            "delete-policy-and-a-crash",
+            vec![write(SHOP, workspace("shop", "deletionPolicy: Delete, mounts: [{volume: data, path: /data}]")), remove(&[SHOP]), Step::Crash, pass(900)],
+        )
+        .must_not(&["container dm-ws-alice.shop", "volume dm-vol-alice.shop.data"]),
+        Scenario::new(
             "retain-policy",
             vec![write(SHOP, workspace("shop", "deletionPolicy: Retain, mounts: [{volume: data, path: /data}]")), remove(&[SHOP]), pass(900)],
         )
