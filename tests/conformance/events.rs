@@ -240,13 +240,16 @@ async fn filtered(t: Case) {
     t.remove(&other).await;
     t.delete(&format!("/networks/{network}")).await;
     t.delete(&format!("/volumes/{}", t.name("disk"))).await;
+    let of = |recorder: &Recorder, id: &str| recorder.events().iter().filter(|event| event["Actor"]["ID"] == id).count();
     t.wait("all is told", || async {
         let seen = all.events();
         let gone = |id: &str| seen.iter().any(|event| event["Action"] == "destroy" && event["Actor"]["ID"] == id);
-        (gone(&id) && gone(&other) && gone(&network) && gone(&t.name("disk"))).then_some(())
+        let all_gone = gone(&id) && gone(&other) && gone(&network) && gone(&t.name("disk"));
+        // Each stream has its own pace.
+        let elsewhere = of(&label, &id) > 0 && of(&kinds, &network) > 0 && of(&named, &other) >= 2 && starts.actions("container").len() >= 2;
+        (all_gone && elsewhere).then_some(())
     })
     .await;
-    let of = |recorder: &Recorder, id: &str| recorder.events().iter().filter(|event| event["Actor"]["ID"] == id).count();
     t.holds("events: a label filter keeps those of containers", of(&label, &id) > 0, label.events());
     t.eq("events: a label filter drops those of networks and volumes", (of(&label, &network), of(&label, &t.name("disk"))), (0, 0));
     t.eq("events: a filter of types", (of(&kinds, &id), of(&kinds, &network) > 0, of(&kinds, &t.name("disk")) > 0), (0, true, true));
