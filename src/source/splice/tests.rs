@@ -186,6 +186,22 @@ fn one_value_is_set_and_the_rest_stays() {
 }
 
 #[test]
+fn the_bytes_that_were_replaced_are_the_fewest_that_can_be() {
+    for (old, new, replaced) in [
+        ("", "a", 0..0),
+        ("abc", "abc", 3..3),
+        ("abc", "axc", 1..2),
+        ("abc", "ac", 1..2),
+        ("aa", "a", 1..2),
+        ("a", "aa", 1..1),
+        ("aaa", "aa", 2..3),
+        ("ab", "", 0..2),
+    ] {
+        assert_eq!(replaced_bytes(old, new), replaced, "{old:?} to {new:?}");
+    }
+}
+
+#[test]
 fn documents_come_and_go_alone() {
     let three = "# one\na: 1\n---\n# two\nb: 2\n---\nc: 3\n";
     assert_eq!(remove_document(three, 1).unwrap().unwrap(), "# one\na: 1\n---\nc: 3\n");
@@ -200,9 +216,14 @@ fn documents_come_and_go_alone() {
     assert_eq!(put_document("\u{feff}a: 1\n...\n", 0, "x: 1\n").unwrap(), "\u{feff}x: 1\n...\n");
     assert!(put_document(three, 1, "x: 1\n---\ny: 1\n").is_err());
     assert!(put_document(three, 1, "x: {\n").is_err());
-    for (new, why) in
-        [("x: 1\n---\ny: 1\n", "is not exactly one document"), ("x: {\n", "is empty or cannot be read"), ("", "is empty or cannot be read"), ("# c\n", "")]
-    {
+    for (new, why) in [
+        ("x: 1\n---\ny: 1\n", "is not exactly one document"),
+        ("x: {\n", "is empty or cannot be read"),
+        ("", "is empty or cannot be read"),
+        ("# c\n", ""),
+        ("x: 1\n---\n", "is not exactly one document"),
+        ("x: 1\n---\n# c\n", "is not exactly one document"),
+    ] {
         assert!(put_document(three, 1, new).unwrap_err().to_string().contains(why), "{new:?}");
         assert!(append_document(three, new).unwrap_err().to_string().contains(why), "{new:?}");
     }
