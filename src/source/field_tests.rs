@@ -55,33 +55,6 @@ fn a_field_of_the_spec_that_stands_above_it_belongs_below_it() {
 }
 
 #[test]
-fn what_was_meant_by_a_single_value_is_guessed() {
-    const NUMBER: &str = "write a whole number of at least 1";
-    for (spec, help) in [
-        ("init: yes", "write `true`, without quotes"),
-        ("init: \"true\"", "write `true`, without quotes"),
-        ("init: no", "write `false`, without quotes"),
-        ("init: Off", "write `false`, without quotes"),
-        ("init: 0", "write `false`, without quotes"),
-        ("init: maybe", "write `true` or `false`"),
-        ("resources: {pids: \"100\"}", "remove the quotes"),
-        ("resources: {pids: \"7\"}", "remove the quotes"),
-        ("resources: {pids: 017}", "remove the leading zeros"),
-        ("resources: {pids: \"017\"}", "remove the leading zeros"),
-        ("resources: {pids: abc}", NUMBER),
-        ("resources: {pids: x}", NUMBER),
-        ("resources: {pids: \"\"}", NUMBER),
-        ("resources: {pids: 1.5}", NUMBER),
-        ("resources: {pids: 0}", NUMBER),
-        ("command: npm run dev", "write a list: `[npm, run, dev]`"),
-        ("idle: {check: {exec: ~}}", "write a list; each entry opens with `- `"),
-    ] {
-        let told = faults(spec);
-        assert!(matches!(told.as_slice(), [only] if only.ends_with(&format!("; {help}"))), "{spec}: {told:?}");
-    }
-}
-
-#[test]
 fn only_always_to_start_again_is_refused_with_a_reason() {
     for (spec, opening) in [
         ("restart: always", "`spec.restart` may not be `always`; `always` would start a container again"),
@@ -89,19 +62,6 @@ fn only_always_to_start_again_is_refused_with_a_reason() {
         ("state: always", "`spec.state` must be `Running` or `Stopped`, not `always`; write "),
     ] {
         assert!(faults(spec)[0].starts_with(opening), "{:?}", faults(spec));
-    }
-}
-
-#[test]
-fn bounds_are_allowed_and_what_is_just_beyond_is_not() {
-    let env = |length: usize| format!("env: [{{name: A, value: {}}}]", "x".repeat(length));
-    for (within, beyond, message) in [
-        (env(32 * 1024), env(32 * 1024 + 1), "`spec.env[0].value` is longer than 32 KiB"),
-        ("resources: {memory: 6m}".into(), format!("resources: {{memory: {}}}", (6 << 20) - 1), "of memory is less than Docker accepts"),
-    ] {
-        assert_eq!(faults(&within), [] as [&str; 0]);
-        let told = faults(&beyond);
-        assert!(matches!(told.as_slice(), [only] if only.contains(message)), "{told:?}");
     }
 }
 
@@ -128,24 +88,6 @@ fn programs_are_named() {
         assert_eq!(faults(spec), [expected], "{spec}");
     }
     assert_eq!(faults("health: {test: [CMD, curl]}\nidle: {check: {exec: [a, \"\"]}}\nbuild: {context: .}"), [] as [&str; 0]);
-}
-
-#[test]
-fn tenants_are_checked() {
-    const LITTLE: &str = "`1m` of memory is less than Docker accepts; give at least `6m`; a unit may be missing, as in `512m`";
-    for (spec, expected) in [
-        ("defaults: {memory: 1m}", LITTLE),
-        ("quota: {memory: 1m}", LITTLE),
-        ("policy: {hostPaths: [/srv, data]}", "`spec.policy.hostPaths[1]` is `data`; write an absolute path: it begins with `/`"),
-    ] {
-        assert_eq!(told("root.yaml", &document("Tenant", "", spec)), [expected], "{spec}");
-    }
-}
-
-#[test]
-fn a_namespace_that_differs_may_be_meant() {
-    let told = told("alice/shop.yaml", &document("Workspace", ", namespace: bob", "image: nginx"));
-    assert_eq!(told, ["namespace `bob` differs from `alice`, which its directory says; remove `namespace`, or move the file to a directory `bob`"]);
 }
 
 /// The structure of a document lets only times through; hours that come otherwise are told at their field too.
