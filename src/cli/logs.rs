@@ -6,7 +6,7 @@ use futures::StreamExt;
 use super::objects::{View, find};
 use super::out::Failure;
 use super::{Context, Engine, names};
-use crate::observed::{Container, Slot};
+use crate::observed::{Container, Look, Slot};
 use crate::runtime::console::LogOptions;
 
 /// `logs`.
@@ -68,7 +68,7 @@ pub async fn container(engine: &dyn Engine, view: &View, service: Option<&str>) 
     if object.kind.is_cluster() {
         return Err(Failure::new(format!("{} has no container; workspaces and previews have", object.short())));
     }
-    let containers = engine.glimpse(object).await?.containers;
+    let containers = engine.glimpse(object, Look::Object).await?.containers;
     let own = |container: &&Container| container.owner.as_ref().is_some_and(|owner| owner.service.as_deref() == service && owner.slot == Slot::Current);
     if let Some(container) = containers.iter().find(own) {
         return Ok(container.clone());

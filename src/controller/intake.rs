@@ -38,7 +38,6 @@ impl Controller {
                 failures: 0,
                 port_failures: Vec::new(),
                 not_before: None,
-                stale: false,
                 lowered: None,
                 settled: false,
                 rest: None,
@@ -142,7 +141,6 @@ impl Controller {
                 failures: 0,
                 port_failures: Vec::new(),
                 not_before: None,
-                stale: false,
                 lowered: None,
                 settled: false,
                 rest: None,
@@ -408,7 +406,7 @@ impl Controller {
             Resource::Preview(_) => Consent::PreviewCopy,
             Resource::WorkspaceType(_) | Resource::Tenant(_) => {
                 self.parts.ledger.release(key).await?;
-                self.store().objects.remove(key);
+                self.store().forget(key);
                 drop(self.announcements.send(Announcement::Deleted(key.clone())));
                 self.enqueue_related(key, Trigger::Spec);
                 return Ok(());

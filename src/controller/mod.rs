@@ -30,7 +30,7 @@ use jiff::Timestamp;
 use tokio::sync::broadcast;
 
 use crate::config::RunSettings;
-use crate::observed::World;
+use crate::observed::{Look, World};
 use crate::planner::Capabilities;
 use crate::resource::{ObjectRef, Status, Uid};
 use crate::runtime::{self, ContainerRuntime};
@@ -188,11 +188,15 @@ impl Controller {
         looks.count
     }
 
-    /// Looks at one object, and keeps what was seen.
-    async fn look(&self, key: &ObjectRef) -> Result<(), runtime::Error> {
+    /// Looks at one object, that far or as far as what was told of it asks for, and keeps what was seen; whether that was news.
+    async fn look(&self, key: &ObjectRef, look: Look) -> Result<bool, runtime::Error> {
         let begun = self.begin_look();
-        let mut glimpse = self.parts.runtime.glimpse(key).await.inspect_err(|error| {
+        // What is told from here on is looked at again.
+        let told = self.store().stale.remove(key);
+        let look = told.map_or(look, |told| told.max(look));
+        let mut glimpse = self.parts.runtime.glimpse(key, look).await.inspect_err(|error| {
             tracing::warn!(object = %key, error = error as &dyn std::error::Error, "the engine could not be asked");
+            self.store().becomes_stale(key, look);
         })?;
         let mut looks = self.looks();
         looks.count += 1;
@@ -204,10 +208,11 @@ impl Controller {
         } else {
             looks.networks = begun;
         }
-        if world.merge(key, glimpse) {
+        let is_news = world.merge(key, glimpse);
+        if is_news {
             self.revise();
         }
-        Ok(())
+        Ok(is_news)
     }
 
     /// Puts a listing in the place of what was known; objects that were looked at while it was made keep what was seen of them.

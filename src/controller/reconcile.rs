@@ -10,9 +10,9 @@ use super::effects::{Grant, ObjectEffects};
 use super::intent::QUARANTINE;
 use super::store::{Entry, Rest};
 use super::{Announcement, Controller, history};
-use crate::desired::{DesiredState, Intent};
+use crate::desired::{DesiredState, Intent, naming};
 use crate::executor::{self, NodeResult, Report};
-use crate::observed::{TaskKey, TaskState};
+use crate::observed::{Look, TaskKey, TaskState};
 use crate::planner::{self, Action, Operation, Plan, PlanInput, Standing, Verdict, WaitKey, check, image};
 use crate::resource::status::{Next, NextAction, Phase, Status};
 use crate::resource::{Condition, ConditionType, Kind, ObjectRef, Reason, Resource, Truth, Uid};
@@ -20,7 +20,7 @@ use crate::runtime::{Error, Refusal};
 use crate::state::{Facts, LedgerError, Trigger};
 use crate::status::project::{self, Projection};
 
-/// Rounds of plan and execution in one turn; what is not settled then gets another turn.
+/// Rounds of plan and execution in one turn; what has no end then is not to keep the engine busy.
 const ROUNDS: usize = 12;
 /// Rounds of a turn in which a container that goes meanwhile is no failure; after them it seems to stay.
 const GOING_ROUNDS: usize = 2;
@@ -33,8 +33,6 @@ enum Turn {
     Settled,
     /// Something failed: again after a while.
     Failed,
-    /// Not finished, and nothing failed.
-    Unfinished,
 }
 
 impl Controller {
@@ -60,13 +58,14 @@ impl Controller {
                 entry.settled = matches!(turn, Turn::Settled);
                 entry.failures = failures;
                 entry.not_before = pause.map(|pause| Instant::now() + pause);
-                entry.stale |= failed;
+            }
+            if failed {
+                store.becomes_stale(key, Look::Images);
             }
             pause
         };
         match turn {
             Turn::Settled => {}
-            Turn::Unfinished => self.queue.push(key.clone(), trigger),
             Turn::Failed => self.queue.push_after(key.clone(), pause.unwrap_or_default()),
         }
     }
@@ -117,11 +116,18 @@ impl Controller {
             return self.namespace(key).await;
         }
         let grant = self.parts.permission.grant();
-        let stale = self.store().objects.get_mut(key).is_some_and(|entry| {
-            entry.rest = None;
-            std::mem::take(&mut entry.stale)
-        });
-        let mut look = stale || matches!(trigger, Trigger::Event | Trigger::Deadline | Trigger::Command);
+        let (revision, now) = (self.revision(), self.now());
+        {
+            let mut store = self.store();
+            // What was told was seen by the look that followed an operation of its own.
+            if trigger == Trigger::Event && store.is_at_rest(key, revision, now) {
+                return Ok(Turn::Settled);
+            }
+            if let Some(entry) = store.objects.get_mut(key) {
+                entry.rest = None;
+            }
+        }
+        let mut look = matches!(trigger, Trigger::Deadline | Trigger::Command).then_some(Look::Images);
         for round in 0..ROUNDS {
             let Some(entry) = self.store().objects.get(key).cloned() else { return Ok(Turn::Settled) };
             if let Some(Resource::Tenant(_) | Resource::WorkspaceType(_)) = entry.item.as_ref().map(|item| &item.resource) {
@@ -133,13 +139,17 @@ impl Controller {
                 self.rests(key, Rest { revision, since: now, until: None });
                 return Ok(Turn::Settled);
             }
-            if look && self.look(key).await.is_err() {
-                return Ok(Turn::Failed);
-            }
-            if look && round == 0 {
-                // Only now can those who wait for this object see what became of it.
-                let waiting = self.store().waiting_for(&WaitKey::Object(key.clone()));
-                waiting.into_iter().for_each(|waiter| self.queue.push(waiter, Trigger::Event));
+            let stale = self.store().stale.get(key).copied();
+            if let Some(look) = look.max(stale) {
+                match self.look(key, look).await {
+                    Ok(true) => {
+                        // Only now can those who wait for this object see what became of it.
+                        let waiting = self.store().waiting_for(&WaitKey::Object(key.clone()));
+                        waiting.into_iter().for_each(|waiter| self.queue.push(waiter, Trigger::Event));
+                    }
+                    Ok(false) => {}
+                    Err(_) => return Ok(Turn::Failed),
+                }
             }
             let (revision, since) = (self.revision(), self.now());
             let mut facts = self.parts.ledger.facts(&entry.admission.uid).await?;
@@ -163,13 +173,13 @@ impl Controller {
             let report = self.execute(key, &entry, trigger, &grant, &plan).await?;
             if let Some(error) = report.first_error() {
                 self.lower_again(key);
-                if self.look(key).await.is_err() {
+                if self.look(key, Look::Images).await.is_err() {
                     return Ok(Turn::Failed);
                 }
                 // What somebody removes meanwhile is no failure: it is planned over what is left.
                 let is_going = matches!(error, Error::Rejected { reason: Refusal::Going, .. }) && round < GOING_ROUNDS;
                 if is_going || self.other_port(key, &entry, &intent, error).await? {
-                    look = false;
+                    look = None;
                     continue;
                 }
                 self.report(key, &entry, &intent, &facts, &failed(plan, &explained(error))).await;
@@ -180,10 +190,21 @@ impl Controller {
             {
                 entry.port_failures.clear();
             }
+            if round + 1 == ROUNDS {
+                let done: Vec<String> = plan.nodes.iter().map(|node| format!("{} {}", node.operation.name(), node.operation.target())).collect();
+                let message = format!("the engine said {ROUNDS} times that something was done, the last time {}, and it does not show", done.join(", "));
+                self.report(key, &entry, &intent, &facts, &failed(plan, &message)).await;
+                break;
+            }
             // Only what changed Docker needs another look; a fact or a task begun does not.
-            look = plan.nodes.iter().any(|node| !matches!(node.operation, Operation::Record(_) | Operation::Begin(..) | Operation::Forget(_)));
+            let changes_docker = |operation: &Operation| !matches!(operation, Operation::Record(_) | Operation::Begin(..) | Operation::Forget(_));
+            look = plan.nodes.iter().any(|node| changes_docker(&node.operation)).then_some(Look::Object);
+            let shares = plan.nodes.iter().any(|node| makes_shared_volume(&node.operation));
+            if shares && self.look(&naming::namespace_ref(key.ns()), Look::Object).await.is_err() {
+                return Ok(Turn::Failed);
+            }
         }
-        Ok(Turn::Unfinished)
+        Ok(Turn::Failed)
     }
 
     /// The last plan stands for as long as nothing changes that it was made from.
@@ -256,7 +277,7 @@ impl Controller {
         let is_released = is_done(plan, &report, |operation| matches!(operation, Operation::Release));
         if is_released || is_done(plan, &report, |operation| matches!(operation, Operation::ReleaseLeases)) {
             // Who waits for what was given back is not to find it in the world still.
-            drop(self.look(key).await);
+            drop(self.look(key, Look::Object).await);
         }
         self.after_execution(key, plan, &report);
         if is_released {
@@ -267,7 +288,7 @@ impl Controller {
 
     /// An object is forgotten; the next of its name may wait already.
     async fn released(&self, key: &ObjectRef) -> Result<(), LedgerError> {
-        let entry = self.store().objects.remove(key);
+        let entry = self.store().forget(key);
         drop(self.announcements.send(Announcement::Deleted(key.clone())));
         for next in entry.into_iter().flat_map(|entry| entry.item.into_iter().chain(entry.others)) {
             self.apply((*next).clone()).await?;
@@ -292,7 +313,7 @@ impl Controller {
             let store = self.store();
             let mut waiting = store.waiting_for(&WaitKey::Object(key.clone()));
             waiting.extend(store.waiting_for(&WaitKey::Roster(key.ns().to_owned())));
-            waiting.push(crate::desired::naming::namespace_ref(key.ns()));
+            waiting.push(naming::namespace_ref(key.ns()));
             waiting
         };
         waiting.into_iter().for_each(|waiter| self.queue.push(waiter, Trigger::Event));
@@ -317,10 +338,16 @@ impl Controller {
     async fn namespace(&self, key: &ObjectRef) -> Result<Turn, LedgerError> {
         let users = self.users(&key.name);
         if !users.is_empty() {
-            return Ok(Turn::Settled);
+            let stale = self.store().stale.contains_key(key);
+            let is_news = if stale { self.look(key, Look::Object).await } else { Ok(false) };
+            if matches!(is_news, Ok(true)) {
+                // What it has is held by every object of the namespace.
+                users.into_iter().for_each(|user| self.queue.push(user, Trigger::Event));
+            }
+            return Ok(if is_news.is_ok() { Turn::Settled } else { Turn::Failed });
         }
-        let name = crate::desired::naming::namespace_network(&self.parts.settings.installation, &key.name);
-        if self.look(key).await.is_err() {
+        let name = naming::namespace_network(&self.parts.settings.installation, &key.name);
+        if self.look(key, Look::Object).await.is_err() {
             return Ok(Turn::Failed);
         }
         if self.world().networks_named(&name).next().is_none() {
@@ -437,6 +464,12 @@ impl Controller {
             self.queue.push_after(key.clone(), until(now, at));
         }
     }
+}
+
+/// Whether it makes a volume of the namespace, which is not seen by a look at the object.
+fn makes_shared_volume(operation: &Operation) -> bool {
+    let Operation::EnsureVolume { labels, .. } = operation else { return false };
+    labels.get(naming::KIND).is_some_and(|kind| kind == Kind::Namespace.singular())
 }
 
 /// Whether an operation of that sort was carried out.

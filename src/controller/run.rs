@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Controller;
 use super::store::Missing;
-use crate::observed::{TaskKey, TaskState, World};
+use crate::observed::{Look, TaskKey, TaskState, World};
 use crate::resource::{ConditionType, Kind, ObjectRef};
 use crate::runtime::Change;
 use crate::source::SourceEvent;
@@ -51,9 +51,23 @@ impl Controller {
                 }
             }
         });
-        // Subscribed first, listed then: what changes in between is not missed.
-        while !self.observe(Trigger::Start).await? {
-            tokio::select! { biased; () = stop.cancelled() => return Ok(()), () = tokio::time::sleep(Duration::from_secs(1)) => {} }
+        // Subscribed first, listed then: what changes in between is not missed. Each connection is told as a `Resync`.
+        let mut connected = false;
+        loop {
+            tokio::select! { biased;
+                () = stop.cancelled() => return Ok(()),
+                Some(change) = engine.recv() => match change {
+                    Change::Resync => connected = true,
+                    Change::Object(_) | Change::Task(_) | Change::Lost(_) => {
+                        self.changed(change).await?;
+                        continue;
+                    }
+                },
+                () = tokio::time::sleep(Duration::from_secs(1)), if connected => {}
+            }
+            if self.observe(Trigger::Start).await? {
+                break;
+            }
         }
         let written = CancellationToken::new();
         let scribe = tokio::spawn(self.parts.reporter.clone().run(written.clone()));
@@ -214,7 +228,7 @@ impl Controller {
         };
         let mut keys = self.everything();
         let store = self.store();
-        keys.retain(|key| all || store.objects.get(key).map_or(moved, |entry| entry.stale || !entry.rest.is_some_and(|rest| rest.holds(revision, now))));
+        keys.retain(|key| all || if store.objects.contains_key(key) { !store.is_at_rest(key, revision, now) } else { moved });
         keys
     }
 
@@ -259,14 +273,7 @@ impl Controller {
     pub(super) async fn changed(&self, change: Change) -> Result<(), LedgerError> {
         match change {
             Change::Object(key) => {
-                if let Some(entry) = self.store().objects.get_mut(&key) {
-                    entry.stale = true;
-                }
-                if key.kind == Kind::Namespace {
-                    // Its network is held by every object of the namespace.
-                    drop(self.look(&key).await);
-                    self.users(&key.name).into_iter().for_each(|user| self.queue.push(user, Trigger::Event));
-                }
+                self.store().becomes_stale(&key, Look::Object);
                 self.queue.push(key, Trigger::Event);
             }
             Change::Task(task) => self.task_changed(&task).await,
@@ -294,15 +301,12 @@ impl Controller {
                 Some(TaskState::Running { .. }) => store.task_owners.get(task).cloned(),
                 Some(TaskState::Done { .. } | TaskState::Failed { .. }) | None => store.task_owners.remove(task),
             };
-            let owners = owners.unwrap_or_default();
-            for key in owners.iter().filter(|_| fetched) {
-                if let Some(entry) = store.objects.get_mut(key) {
-                    entry.stale = true;
-                }
-            }
-            owners
+            owners.unwrap_or_default()
         };
         for key in owners {
+            if fetched {
+                self.store().becomes_stale(&key, Look::Images);
+            }
             if let (TaskKey::Pull(reference), true) = (task, fetched) {
                 let (type_, reason) = (EventType::Normal, EventReason::Pulled);
                 self.tell(Event { time: self.now(), type_, reason, object: Some(key.clone()), message: reference.clone(), count: 1 }).await;

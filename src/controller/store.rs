@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::desired::Intent;
-use crate::observed::{TaskKey, World};
+use crate::observed::{Look, TaskKey, World};
 use crate::planner::{SourceStanding, WaitKey};
 use crate::resource::status::Phase;
 use crate::resource::workspace::DeclaredState;
@@ -26,6 +26,8 @@ pub struct Store {
     pub objects: BTreeMap<ObjectRef, Entry>,
     /// Sources by name.
     pub sources: BTreeMap<String, SourceState>,
+    /// Objects and namespaces of which something has changed in the engine, or may have, since they were looked at, and how far they are to be.
+    pub stale: BTreeMap<ObjectRef, Look>,
     /// Who is planned again when something changes.
     pub waiters: BTreeMap<WaitKey, BTreeSet<ObjectRef>>,
     /// For whom a task works.
@@ -67,8 +69,6 @@ pub struct Entry {
     pub settled: bool,
     /// How long its last plan stands, when that left nothing to do and nothing to wait for but time.
     pub rest: Option<Rest>,
-    /// Whether something of it has changed in the engine, or may have, since it was last looked at.
-    pub stale: bool,
     /// What it should be, for as long as neither its document nor what it depends on changes.
     pub lowered: Option<Lowered>,
 }
@@ -130,6 +130,26 @@ pub enum Missing {
 }
 
 impl Store {
+    /// Whether another plan of an object would be the last one again.
+    pub fn is_at_rest(&self, key: &ObjectRef, revision: u64, now: Timestamp) -> bool {
+        let rest = self.objects.get(key).and_then(|entry| entry.rest);
+        !self.stale.contains_key(key) && rest.is_some_and(|rest| rest.holds(revision, now))
+    }
+
+    /// Forgets an object.
+    pub fn forget(&mut self, key: &ObjectRef) -> Option<Entry> {
+        self.stale.remove(key);
+        self.objects.remove(key)
+    }
+
+    /// What is known of an object may not be so any more: it is looked at before anything is planned for it.
+    pub fn becomes_stale(&mut self, key: &ObjectRef, look: Look) {
+        if key.kind == Kind::Namespace || self.objects.contains_key(key) {
+            let known = self.stale.entry(key.clone()).or_insert(look);
+            *known = look.max(*known);
+        }
+    }
+
     /// The living objects whose document lies in a source.
     pub fn of_source<'a>(&'a self, source: &'a str) -> impl Iterator<Item = (&'a ObjectRef, &'a Arc<Item>)> {
         self.objects.iter().filter_map(move |(key, entry)| entry.item.as_ref().filter(|item| item.origin.source == source).map(|item| (key, item)))

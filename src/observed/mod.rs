@@ -407,6 +407,26 @@ impl World {
     }
 }
 
+/// How far a look at one object goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Look {
+    /// The object's containers and volumes, and all networks.
+    Object,
+    /// The engine's images as well. An engine with many takes long to list them, and what happens to containers does not change them.
+    Images,
+}
+
+/// The images of an engine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Images {
+    /// References to ids; the id itself is a key too.
+    pub ids: BTreeMap<String, String>,
+    /// When the listing of them began.
+    pub listed: Option<Timestamp>,
+    /// The id of the helper image, when it exists.
+    pub helper: Option<String>,
+}
+
 /// What was seen of one object, to be merged into a [`World`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Glimpse {
@@ -416,12 +436,8 @@ pub struct Glimpse {
     pub networks: Vec<Network>,
     /// The object's volumes, all of them; those missing are gone.
     pub volumes: Vec<Volume>,
-    /// All images of the engine: references to ids.
-    pub images: BTreeMap<String, String>,
-    /// When the listing of these images began.
-    pub images_listed: Option<Timestamp>,
-    /// The id of the helper image, when it exists.
-    pub helper: Option<String>,
+    /// All images of the engine; `None`: they were not asked for.
+    pub images: Option<Images>,
 }
 
 impl World {
@@ -432,9 +448,7 @@ impl World {
             containers: known.of(object).cloned().collect(),
             networks: self.networks.values().cloned().collect(),
             volumes: known.volumes.values().filter(mine).cloned().collect(),
-            images: self.images.clone(),
-            images_listed: self.images_listed,
-            helper: self.helper.clone(),
+            images: None,
         };
         self.merge(object, glimpse);
     }
@@ -459,8 +473,7 @@ impl World {
             && self.volumes.values().filter(|volume| is_mine(volume)).count() == glimpse.volumes.len()
             && glimpse.volumes.iter().all(|volume| self.volumes.get(&volume.name) == Some(volume))
             && self.networks == networks
-            && self.images == glimpse.images
-            && self.helper == glimpse.helper;
+            && glimpse.images.as_ref().is_none_or(|images| self.images == images.ids && self.helper == images.helper);
         for id in known {
             self.remove(&id);
         }
@@ -472,9 +485,11 @@ impl World {
         for volume in glimpse.volumes {
             self.volumes.insert(volume.name.clone(), volume);
         }
-        self.images = glimpse.images;
-        self.images_listed = glimpse.images_listed;
-        self.helper = glimpse.helper;
+        if let Some(images) = glimpse.images {
+            self.images = images.ids;
+            self.images_listed = images.listed;
+            self.helper = images.helper;
+        }
         !same
     }
 

@@ -213,6 +213,11 @@ fn last_pass(b: &mut Builder<'_>, copy: &CopyWant, live: (&Container, &Identity)
             }
             None
         }
+        // Without this helper nobody could tell any more for what they were paused.
+        State::Exited { .. } if sources.is_empty() && b.input.standing.source != SourceStanding::Gone && has_just_ended(container, b.input.now) => {
+            b.recheck_at(b.input.now + SignedDuration::from_secs(1));
+            None
+        }
         State::Exited { code } => {
             // A pause of a moment ago may not have been seen yet. To thaw what is not paused does nothing.
             let still = if code == 0 && copy.mode == CopyMode::Pause { [running, paused].concat() } else { paused };
@@ -233,6 +238,11 @@ fn last_pass(b: &mut Builder<'_>, copy: &CopyWant, live: (&Container, &Identity)
         }
         State::Paused | State::Restarting | State::Removing | State::Dead => Some(format!("the helper of the copy is {}", container.state.as_str())),
     }
+}
+
+/// Whether what is to be seen after its end may not be seen yet.
+fn has_just_ended(container: &Container, now: Timestamp) -> bool {
+    container.details.as_ref().and_then(|details| details.finished).is_some_and(|at| now < clock::end_of(at, STILL, now))
 }
 
 fn thaw(b: &mut Builder<'_>, paused: &[(&Container, &Identity)], cause: &Cause) -> Vec<usize> {

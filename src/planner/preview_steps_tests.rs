@@ -198,6 +198,33 @@ fn a_last_pass_that_was_not_begun_within_thirty_seconds_is_prepared_anew() {
     assert_eq!(pair.m.states(), BOTH);
 }
 
+/// Found by the harness: `preview-expires-and-source-goes` with a stale listing, after which the workspace stayed paused.
+#[test]
+fn a_last_pass_does_not_end_while_its_source_is_not_seen() {
+    for code in [0, 1] {
+        let (mut pair, _) = prepared("Pause");
+        pair.step_demo(usize::MAX);
+        pair.go_on();
+        pair.m.meddle(DELTA, |c| c.state = State::Exited { code });
+        let seen = pair.m.world.clone();
+        for name in [SHOP, DB] {
+            let id = pair.m.world.container_named(name).unwrap().id.clone();
+            pair.m.world.remove(&id);
+        }
+        let plan = pair.plan_demo();
+        assert_eq!((acts(&plan).len(), plan.recheck, plan.verdict.reason), (0, Some(pair.m.now + secs(1)), Reason::Copying));
+        // It may be gone for good.
+        pair.m.now += secs(30);
+        assert_eq!(acts(&pair.plan_demo()).is_empty(), code != 0);
+        pair.m.standing.source = SourceStanding::Gone;
+        pair.m.now -= secs(30);
+        assert_eq!(acts(&pair.plan_demo()).is_empty(), code != 0);
+        pair.m.standing.source = SourceStanding::Declared;
+        pair.m.world = seen;
+        assert!(acts(&pair.plan_demo()).contains(&format!("unpause {SHOP}")));
+    }
+}
+
 #[test]
 fn a_last_pass_that_takes_thirty_seconds_is_ended_and_tried_again_when_somebody_asks() {
     let (mut pair, _) = prepared("Pause");

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
-use crate::observed::{ContainerId, Glimpse, TaskKey, World};
+use crate::observed::{ContainerId, Glimpse, Look, TaskKey, World};
 use crate::planner::{Capabilities, Operation};
 use crate::resource::ObjectRef;
 
@@ -95,11 +95,11 @@ pub trait ContainerRuntime: Send + Sync {
     fn recall(&self, known: BTreeSet<String>);
     /// Lists everything: one call per kind of Docker object, and an inspect only where the cached one is out of date.
     fn observe(&self) -> BoxFuture<'_, Result<World, Error>>;
-    /// Looks at one object.
-    fn glimpse<'a>(&'a self, object: &'a ObjectRef) -> BoxFuture<'a, Result<Glimpse, Error>>;
+    /// Looks at one object, that far.
+    fn glimpse<'a>(&'a self, object: &'a ObjectRef, look: Look) -> BoxFuture<'a, Result<Glimpse, Error>>;
     /// Does one operation. `target` is the container that `Target::Made` names.
     fn execute<'a>(&'a self, operation: &'a Operation, target: Option<&'a ContainerId>) -> BoxFuture<'a, Result<Outcome, Error>>;
-    /// What changes, as it changes. Its reader never blocks; overflow is `Resync`.
+    /// What changes, as it changes. Its reader never blocks; each connection is told as `Resync`, and so is overflow.
     fn changes(&self) -> BoxStream<'static, Change>;
     /// The state of long work, for the world.
     fn tasks(&self) -> BTreeMap<TaskKey, crate::observed::TaskState>;

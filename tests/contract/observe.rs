@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use dockmaster::observed::World;
+use dockmaster::observed::{Look, World};
 use dockmaster::planner::Operation;
 use dockmaster::resource::quantity;
 use dockmaster::runtime::{Change, ContainerRuntime};
@@ -45,8 +45,12 @@ async fn a_quiet_pass_is_one_list_for_each_kind_and_no_inspect() {
     let mut quiet = take(&calls);
     quiet.sort();
     assert_eq!(quiet, ["GET /containers/json", "GET /images/json", "GET /networks", "GET /volumes"]);
-    f.runtime.glimpse(&f.object()).await.unwrap();
-    assert!(!take(&calls).iter().any(|call| is_inspect(call)));
+    for (look, with_images) in [(Look::Object, false), (Look::Images, true)] {
+        let glimpse = f.runtime.glimpse(&f.object(), look).await.unwrap();
+        let calls = take(&calls);
+        assert!(!calls.iter().any(|call| is_inspect(call)));
+        assert_eq!((glimpse.images.is_some(), calls.contains(&"GET /images/json".to_owned())), (with_images, with_images));
+    }
 
     f.execute(Operation::Stop { target: f.target(&id), grace: quantity::Duration::from_secs(1) }).await.unwrap();
     take(&calls);
@@ -90,7 +94,7 @@ async fn a_glimpse_says_of_an_object_what_a_listing_says() {
     assert!(world.listed.is_some());
     assert_eq!(world.image(IMAGE), Some(&f.sandbox.image));
     let mut merged = World::default();
-    merged.merge(&f.object(), f.runtime.glimpse(&f.object()).await.unwrap());
+    merged.merge(&f.object(), f.runtime.glimpse(&f.object(), Look::Images).await.unwrap());
     assert_eq!(merged.of, [(f.object(), world.of[&f.object()].clone())].into());
     for (id, container) in &merged.containers {
         // Others' containers come and go; of the networks only ours is compared.

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use bollard::query_parameters::{RemoveContainerOptions, RemoveVolumeOptions};
 use dockmaster::desired::naming;
-use dockmaster::observed::{ContainerId, Glimpse, TaskKey, TaskState, World};
+use dockmaster::observed::{ContainerId, Glimpse, Look, TaskKey, TaskState, World};
 use dockmaster::planner::{Capabilities, Operation, Target};
 use dockmaster::resource::ObjectRef;
 use dockmaster::runtime::docker::DockerRuntime;
@@ -269,9 +269,9 @@ impl ContainerRuntime for BuggyRuntime {
         .boxed()
     }
 
-    fn glimpse<'a>(&'a self, object: &'a ObjectRef) -> BoxFuture<'a, Result<Glimpse, Error>> {
+    fn glimpse<'a>(&'a self, object: &'a ObjectRef, look: Look) -> BoxFuture<'a, Result<Glimpse, Error>> {
         async move {
-            let mut glimpse = self.inner.glimpse(object).await?;
+            let mut glimpse = self.inner.glimpse(object, look).await?;
             match self.bug {
                 Bug::SeeOnlyRunning => glimpse.containers.retain(|container| container.is_active()),
                 Bug::LookOnlyOnce => return Ok(self.looks.lock().unwrap().entry(object.clone()).or_insert(glimpse).clone()),

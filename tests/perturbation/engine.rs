@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bollard::{API_DEFAULT_VERSION, Docker};
 use dockmaster::runtime::Error;
 use dockmaster::runtime::docker::connect::{self, Client};
 use dockmaster::runtime::simulated::fault::{Call, Delivery as Told, EventTap, Interceptor, Verdict};
@@ -17,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::fault::{Delivery, Fault};
 use super::gate::Gate;
+use super::line::{self, Line};
 use super::scenario::Human;
 use super::view::{Container, Network, View, Volume};
 use super::watcher::{self, Reaction, Watcher};
@@ -150,17 +152,10 @@ impl Engine {
     /// A connection of one operator, by its number; when its life is over, its calls go nowhere.
     pub async fn client(&self, gate: &Gate, operator: u64) -> Result<Client, Error> {
         let (engine, gate) = (self.inner.clone(), gate.clone());
-        let dial = move || {
-            if gate.is_closed() {
-                // Nobody is at the other end, ever.
-                let (near, far) = tokio::io::duplex(64 << 10);
-                std::mem::forget(far);
-                return Ok(near);
-            }
-            engine.connect_as(operator)
-        };
+        let dial = move || Ok(Line { stream: engine.connect_as(operator)?, gate: gate.clone() });
         // On this host, so that its routes and ports count.
-        connect::connect_over("simulated", dial).await.map(|client| Client { local: true, ..client })
+        let docker = Docker::connect_with_custom_transport(line::kept(dial), Some("http://engine"), 120, API_DEFAULT_VERSION).unwrap();
+        connect::meet(docker, "simulated".to_owned(), false, None).await.map(|client| Client { local: true, ..client })
     }
 
     pub fn view(&self) -> View {

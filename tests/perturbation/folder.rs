@@ -127,7 +127,7 @@ impl<K: Eq + Hash, V: Clone> Memo<K, V> {
         }
         let value = say(&key);
         self.0.with_borrow_mut(|known| {
-            if known.len() > 4096 {
+            if known.len() > 40_000 {
                 known.clear();
             }
             known.insert(key, value.clone());

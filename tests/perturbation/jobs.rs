@@ -20,9 +20,12 @@ pub struct Job {
 pub enum Of {
     /// A scenario, by its index.
     Scenario(usize),
-    /// The swarm of a seed.
-    Swarm(u64),
+    /// The swarm of a seed, and the seed of its faults.
+    Swarm(u64, u64),
 }
+
+/// Disturbed runs of one swarm: its undisturbed one takes as long as each of them.
+const OF_A_SWARM: u64 = 4;
 
 /// First one fault at every call of every scenario; then the other faults at each call, and between them pairs and triples of faults and
 /// swarms of specs.
@@ -34,7 +37,11 @@ pub fn jobs(all: &[Scenario], references: &[[Outcome; 2]], seed: u64) -> impl It
     (0_u64..).map_while(move |turn| {
         let job = match turn % 8 {
             _ if turn < first as u64 => singles.next(),
-            0 => Some(Job { of: Of::Swarm(seed.wrapping_mul(1 << 32) + turn), mode: mode(turn / 8), faults: Vec::new(), twice: false }),
+            0 => {
+                let (faults, swarm) = (seed.wrapping_mul(1 << 32) + turn, turn / 8 / OF_A_SWARM);
+                let of = Of::Swarm(seed.wrapping_mul(1 << 32) + swarm, faults);
+                Some(Job { of, mode: mode(swarm), faults: Vec::new(), twice: false })
+            }
             1..=4 => singles.next().or_else(|| pairs.next()),
             _ => pairs.next(),
         };
@@ -61,10 +68,11 @@ fn single(all: &[Scenario], references: &[[Outcome; 2]], round: usize) -> Vec<Jo
     jobs.into_iter().map(|(_, job)| job).collect()
 }
 
-/// Two or three faults at random, of each scenario in turn.
+/// Two or three faults at random, of each scenario in turn; of one with many calls more seldom.
 fn pairs(all: &[Scenario], references: &[[Outcome; 2]], seed: u64) -> impl Iterator<Item = Job> {
     let random = Seeded::new(seed);
-    (0..all.len()).cycle().map(move |index| {
+    let turns = (0..).flat_map(move |round: u64| (0..all.len()).filter(move |index| round.is_multiple_of(all[*index].stride.min(8))));
+    turns.map(move |index| {
         let (some, engine) = (random.next(), random.next());
         Job { of: Of::Scenario(index), mode: mode(engine), faults: at_random(some, references[index][1].calls, 2 + some % 2), twice: false }
     })

@@ -85,8 +85,9 @@ pub fn disturbed(scenario: &Scenario, reference: &Outcome, outcome: &Outcome, fa
     wrong
 }
 
-/// Volumes that the undisturbed run keeps, and that are gone.
+/// Volumes with data that the undisturbed run keeps, and that are gone. That of an expired preview only marks that it did expire.
 fn kept(reference: &Outcome, outcome: &Outcome) -> Vec<String> {
-    let volumes = reference.lines.iter().filter(|line| line.starts_with("volume ") && line.ends_with(" seeded"));
+    let is_data = |line: &&String| line.starts_with("volume ") && line.ends_with(" seeded") && !line.contains(".expired ");
+    let volumes = reference.lines.iter().filter(is_data);
     volumes.filter(|line| !outcome.lines.contains(*line)).map(|line| format!("I30: after the state was lost there is no `{line}`")).collect()
 }

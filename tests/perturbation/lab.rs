@@ -100,7 +100,7 @@ pub struct Outcome {
 pub struct Lab {
     site: Site,
     strikes: mpsc::UnboundedReceiver<Strike>,
-    calm: Duration,
+    faults: Vec<Fault>,
     /// By the number of their operator, from 1.
     ledgers: BTreeMap<u64, Arc<MemoryLedger>>,
     lives: BTreeMap<u64, Life>,
@@ -113,18 +113,17 @@ const FIRST: u64 = 1;
 
 impl Lab {
     fn new(scenario: &Scenario, mode: Mode, seed: u64, faults: Vec<Fault>, bug: Option<Bug>) -> Self {
-        let calm = if faults.len() > 1 { CALM_AMONG_FAULTS } else { CALM };
         let clock = LabClock::new();
         let folder = Folder::new();
         let (sender, strikes) = mpsc::unbounded_channel();
         let jumping = clock.clone();
-        let watcher = Arc::new(Watcher::new(folder.clone(), faults, sender.clone(), Box::new(move |by| jumping.jump(by))));
+        let watcher = Arc::new(Watcher::new(folder.clone(), faults.clone(), sender.clone(), Box::new(move |by| jumping.jump(by))));
         let telling = clock.clone();
         let engine = Engine::new(mode, seed, Arc::new(move || telling.now()), watcher.clone());
         let (randomness, host) = (Arc::new(Seeded::new(seed)), Arc::new(LabHost::default()));
         let site = Site { engine, folder, clock, randomness, host, watcher, strikes: sender, bug, locks: scenario.operators > 1 };
         let ledgers = (FIRST..=scenario.operators).map(|operator| (operator, Arc::default())).collect();
-        Self { site, strikes, calm, ledgers, lives: BTreeMap::new(), born: 0 }
+        Self { site, strikes, faults, ledgers, lives: BTreeMap::new(), born: 0 }
     }
 
     /// Starts an operator.
@@ -167,8 +166,8 @@ impl Lab {
         self.site.watcher.seen().state_lost = true;
     }
 
-    /// Waits until nothing changes any more. False: it does not come to rest.
-    async fn calm(&mut self) -> bool {
+    /// Waits until nothing changes any more; `struck` faults were over before. False: it does not come to rest.
+    async fn calm(&mut self, struck: usize) -> bool {
         let begun = Instant::now();
         let mut since = (Instant::now(), self.marks());
         let most = if self.site.bug.is_some() { MOST_OF_A_BUG } else { MOST };
@@ -184,11 +183,21 @@ impl Lab {
             let marks = self.marks();
             if marks != since.1 {
                 since = (Instant::now(), marks);
-            } else if since.0.elapsed() >= self.calm {
+            } else if since.0.elapsed() >= if self.faults.len() > 1 && self.struck() > struck { CALM_AMONG_FAULTS } else { CALM } {
                 return true;
             }
         }
         false
+    }
+
+    /// How many faults were there already.
+    fn struck(&self) -> usize {
+        let seen = self.site.watcher.seen();
+        let was = |fault: &&Fault| match **fault {
+            Fault::Event { index, .. } => index <= seen.events,
+            fault => fault.at().is_some_and(|at| at <= seen.calls),
+        };
+        self.faults.iter().filter(was).count()
     }
 
     /// What changes as long as something is done.
@@ -316,15 +325,18 @@ impl Lab {
 
     /// The faults are over: the end must be reached.
     async fn settle(&mut self, faults: &[Fault]) -> Option<String> {
-        for fault in faults {
-            // A lost event shows when its container is read again; after a loss of the state a change counts as inherited, which waits for idleness.
-            match fault {
-                Fault::Event { .. } => self.pass(Duration::from_secs(4 * 60)).await,
-                Fault::LoseState { .. } => self.pass(Duration::from_secs(12 * 60)).await,
-                _ => {}
-            }
-        }
-        (!self.calm().await).then(|| "L1: no rest after the faults were over".to_owned())
+        // A lost event shows when its container is read again; after a loss of the state a change counts as inherited, which waits for idleness.
+        let minutes = |fault: &Fault| match fault {
+            Fault::Event { .. } => 4,
+            Fault::LoseState { .. } => 12,
+            _ => 0,
+        };
+        // A status that is written often without another phase is written only each ten minutes.
+        let repeats = |phases: &[(Instant, String)]| phases.windows(2).filter(|two| two[0].1 == two[1].1).count();
+        let often = self.site.folder.reports().values().any(|phases| repeats(phases) >= 6);
+        let longest = faults.iter().map(minutes).chain(often.then_some(10)).max().unwrap_or_default();
+        self.pass(Duration::from_secs(longest * 60)).await;
+        (!self.calm(0).await).then(|| "L1: no rest after the faults were over".to_owned())
     }
 
     /// It must stay as it is.
@@ -370,11 +382,12 @@ pub async fn run(scenario: &Scenario, mode: Mode, seed: u64, faults: &[Fault], b
     let mut restless = None;
     for (index, step) in scenario.steps.iter().enumerate() {
         lab.site.watcher.seen().last_cause = Some(Instant::now());
+        let struck = lab.struck();
         lab.step(step).await;
         lab.site.watcher.seen().last_cause = Some(Instant::now());
         let at_once = matches!(step, Step::AtOnce) || matches!(scenario.steps.get(index + 1), Some(Step::AtOnce));
         let absent = lab.lives.is_empty() && lab.strikes.is_empty();
-        if !at_once && !absent && !lab.calm().await {
+        if !at_once && !absent && !lab.calm(struck).await {
             restless = Some(format!("L2: no rest after step {index} within {} s or {} calls", PATIENCE.as_secs(), lab.site.watcher.seen().calls));
             break;
         }

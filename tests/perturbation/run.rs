@@ -21,16 +21,17 @@ mod jobs;
 mod judge;
 mod lab;
 mod life;
+mod line;
 mod scenario;
 mod scenarios;
 mod view;
 mod watcher;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bugs::{BANK, Bug};
@@ -219,16 +220,34 @@ fn attempt<'a>(all: &'a [Scenario], references: &[[Outcome; 2]], seed: u64, job:
             let why = judge::disturbed(scenario, reference, &outcome, &job.faults);
             Tried { name: scenario.name.to_owned(), scenario: Cow::Borrowed(scenario), faults: job.faults.clone(), outcome, why }
         }
-        Of::Swarm(number) => {
-            let scenario = scenarios::swarm(number);
-            let reference = lab::run_alone(&scenario, job.mode, seed, &[], None);
-            let faults = jobs::at_random(number, reference.calls, 1 + number % 3);
-            let outcome = lab::run_alone(&scenario, job.mode, seed, &faults, bug);
-            let mut why = judge::disturbed(&scenario, &reference, &outcome, &faults);
-            why.extend(judge::alone(&scenario, &reference).into_iter().map(|line| format!("undisturbed: {line}")));
-            Tried { name: format!("swarm-{number}"), scenario: Cow::Owned(scenario), faults, outcome, why }
+        Of::Swarm(number, faults) => {
+            let swarm = undisturbed_swarm(number, job.mode, seed);
+            let (scenario, reference) = swarm.get_or_init(|| {
+                let scenario = scenarios::swarm(number);
+                let reference = lab::run_alone(&scenario, job.mode, seed, &[], None);
+                (scenario, reference)
+            });
+            let faults = jobs::at_random(faults, reference.calls, 1 + faults % 3);
+            let outcome = lab::run_alone(scenario, job.mode, seed, &faults, bug);
+            let mut why = judge::disturbed(scenario, reference, &outcome, &faults);
+            why.extend(judge::alone(scenario, reference).into_iter().map(|line| format!("undisturbed: {line}")));
+            Tried { name: format!("swarm-{number}"), scenario: Cow::Owned(scenario.clone()), faults, outcome, why }
         }
     }
+}
+
+/// A swarm with its undisturbed run, which its disturbed ones share; some are remembered, for several threads are at several.
+fn undisturbed_swarm(number: u64, mode: Mode, seed: u64) -> Arc<OnceLock<(Scenario, Outcome)>> {
+    type Swarm = ((u64, Mode, u64), Arc<OnceLock<(Scenario, Outcome)>>);
+    static RECENT: Mutex<VecDeque<Swarm>> = Mutex::new(VecDeque::new());
+    let mut recent = RECENT.lock().unwrap();
+    let known = recent.iter().find(|(of, _)| *of == (number, mode, seed)).map(|(_, swarm)| swarm.clone());
+    known.unwrap_or_else(|| {
+        let swarm = Arc::<OnceLock<_>>::default();
+        recent.push_front(((number, mode, seed), swarm.clone()));
+        recent.truncate(8);
+        swarm
+    })
 }
 
 /// Looks for every bug of the bank: undisturbed first, then with faults, until a run is wrong.

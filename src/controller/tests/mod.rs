@@ -12,7 +12,7 @@ use jiff::SignedDuration;
 use super::run::OnceOutcome;
 use super::store::Rest;
 use crate::config::prune_setting;
-use crate::observed::{Network, State};
+use crate::observed::{Look, Network, State};
 use crate::resource::{ConditionType, ObjectRef, Truth, Uid};
 use crate::runtime::Change;
 use crate::source::{Item, SourceEvent};
@@ -108,6 +108,41 @@ async fn an_event_is_the_work_of_one_object() {
     rig.end().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_its_own_operations_tell_is_seen_by_the_look_that_follows_them() {
+    let rig = Rig::start(vec![workspace("w0", "{image: 'web:1'}")]);
+    rig.until("readiness", |rig| rig.is_ready(&key("w0"))).await;
+    rig.pass(30).await;
+    let calls = rig.engine.take_calls();
+    assert!(calls.iter().any(|call| call.starts_with("start ")), "{calls:?}");
+    assert_eq!(calls.iter().filter(|call| call.starts_with("look ")).count(), 1, "{calls:?}");
+    rig.end().await;
+}
+
+/// Found by the harness: `change-shared-volume` with a cut reply. The event that a volume was made may be lost too.
+#[tokio::test(start_paused = true)]
+async fn a_shared_volume_is_seen_without_an_event() {
+    let rig = Rig::start(vec![workspace("w0", "{image: 'web:1', mounts: [{sharedVolume: models, path: /m}]}")]);
+    rig.until("readiness", |rig| rig.is_ready(&key("w0"))).await;
+    let calls = rig.engine.take_calls();
+    assert_eq!(calls.iter().filter(|call| call.starts_with("create-volume")).count(), 1, "{calls:?}");
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_show_although_it_was_done_is_tried_less_and_less_often() {
+    let (rig, keys) = all_ready(1).await;
+    rig.engine.idle.store(true, Ordering::SeqCst);
+    rig.engine.meddle(&keys[0], |c| c.state = State::Exited { code: 137 });
+    rig.pass(600).await;
+    let calls = rig.engine.take_calls();
+    assert!(calls.len() < 500, "{} calls in ten minutes", calls.len());
+    assert!(rig.condition(&keys[0], ConditionType::Ready).unwrap().message.contains("does not show"));
+    rig.engine.idle.store(false, Ordering::SeqCst);
+    rig.until("the start", |rig| rig.is_ready(&keys[0])).await;
+    rig.end().await;
+}
+
 /// On Docker 28 the end of a container that is removed by force comes some time before its removal.
 #[tokio::test(start_paused = true)]
 async fn what_is_being_removed_is_made_anew_at_once_and_no_failure() {
@@ -138,7 +173,7 @@ async fn a_listing_that_began_before_a_network_was_made_does_not_take_it_away() 
     let begun = rig.controller.begin_look();
     let mut listing = rig.engine.model().world.clone();
     listing.networks.clear();
-    rig.controller.look(&keys[0]).await.unwrap();
+    rig.controller.look(&keys[0], Look::Object).await.unwrap();
     rig.controller.take_over(listing, begun);
     rig.controller.queue.push(keys[0].clone(), Trigger::Resync);
     rig.pass(5).await;

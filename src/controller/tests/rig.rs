@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{RunSettings, StatusMode};
 use crate::controller::{Clock, Controller, Host, Parts, Permission, Randomness};
 use crate::desired::naming;
-use crate::observed::{Container, ContainerId, Glimpse, TaskKey, TaskState, World};
+use crate::observed::{Container, ContainerId, Glimpse, Images, Look, TaskKey, TaskState, World};
 use crate::planner::model::{INSTALLATION, Model};
 use crate::planner::{Capabilities, Operation, Target};
 use crate::resource::quantity;
@@ -82,6 +82,8 @@ pub struct FakeEngine {
     pub taken: Mutex<BTreeSet<u16>>,
     /// The next container to be started is being removed by somebody.
     pub going: AtomicBool,
+    /// It says that operations are done, and does nothing.
+    pub idle: AtomicBool,
     /// An operation on a container whose name holds this breaks.
     pub breaks: Mutex<Option<&'static str>>,
 }
@@ -123,6 +125,9 @@ impl FakeEngine {
         let text = format!("{} {}", operation.name(), operation.target());
         self.ask(text.clone())?;
         assert!(!self.breaks.lock().unwrap().is_some_and(|word| text.contains(word)), "as asked");
+        if self.idle.load(Ordering::SeqCst) {
+            return Ok(Outcome::Done);
+        }
         let id = operation.container().and_then(|target| match target {
             Target::Existing { id, .. } => Some(id.clone()),
             Target::Made { .. } => made.cloned(),
@@ -169,7 +174,7 @@ impl ContainerRuntime for FakeEngine {
         Box::pin(async move { world })
     }
 
-    fn glimpse<'a>(&'a self, object: &'a ObjectRef) -> BoxFuture<'a, Result<Glimpse, Error>> {
+    fn glimpse<'a>(&'a self, object: &'a ObjectRef, look: Look) -> BoxFuture<'a, Result<Glimpse, Error>> {
         let seen = self.ask(format!("look {object}")).map(|()| {
             let world = &self.model().world;
             let mine = |volume: &&crate::observed::Volume| volume.owner.as_ref().is_some_and(|owner| owner.object == *object);
@@ -177,9 +182,7 @@ impl ContainerRuntime for FakeEngine {
                 containers: world.of(object).cloned().collect(),
                 networks: world.networks.values().cloned().collect(),
                 volumes: world.volumes.values().filter(mine).cloned().collect(),
-                images: world.images.clone(),
-                helper: world.helper.clone(),
-                images_listed: world.images_listed,
+                images: (look == Look::Images).then(|| Images { ids: world.images.clone(), listed: world.images_listed, helper: world.helper.clone() }),
             }
         });
         Box::pin(async move { seen })
@@ -188,7 +191,10 @@ impl ContainerRuntime for FakeEngine {
     fn execute<'a>(&'a self, operation: &'a Operation, target: Option<&'a ContainerId>) -> BoxFuture<'a, Result<Outcome, Error>> {
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(20)).await;
-            self.apply(operation, target)
+            let outcome = self.apply(operation, target);
+            // What an engine tells of a change comes before its reply.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            outcome
         })
     }
 
@@ -200,7 +206,7 @@ impl ContainerRuntime for FakeEngine {
                 Err(broadcast::error::RecvError::Closed) => None,
             }
         };
-        stream::unfold(self.changes.subscribe(), next).boxed()
+        stream::once(async { Change::Resync }).chain(stream::unfold(self.changes.subscribe(), next)).boxed()
     }
 
     fn tasks(&self) -> BTreeMap<TaskKey, TaskState> {
@@ -323,6 +329,7 @@ impl Rig {
             away: AtomicBool::new(false),
             taken: Mutex::default(),
             going: AtomicBool::default(),
+            idle: AtomicBool::default(),
             breaks: Mutex::default(),
         });
         let holds = documents.iter().map(|item| (item.resource.reference(), item.origin.clone())).collect();

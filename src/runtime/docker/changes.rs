@@ -12,6 +12,7 @@ use bollard::models::{EventMessage, EventMessageTypeEnum as Type};
 use bollard::query_parameters::EventsOptions;
 use futures::stream::StreamExt;
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 use super::connect::Client;
 use super::error::{classify, within};
@@ -83,17 +84,22 @@ impl Reader {
         *retry = FIRST_RETRY;
         *away = false;
         self.tell(Change::Resync);
+        let mut heard = Instant::now();
         loop {
-            match tokio::time::timeout(QUIET, events.next()).await {
+            // An answer to a call is as good a sign of life as an event.
+            let doubted = lock(&self.memory).answered.map_or(heard, |answered| answered.max(heard)) + QUIET;
+            match tokio::time::timeout_at(doubted, events.next()).await {
                 Ok(Some(Ok(event))) => self.take(event),
                 Ok(Some(Err(error))) => return classify(error),
                 Ok(None) => return Error::Transient("the engine closed the event stream".to_owned()),
+                Err(_) if lock(&self.memory).answered.is_some_and(|answered| answered + QUIET > doubted) => continue,
                 Err(_) => {
                     if let Err(error) = within(ANSWER, self.client.docker.ping()).await {
                         return error;
                     }
                 }
             }
+            heard = Instant::now();
         }
     }
 
@@ -101,25 +107,27 @@ impl Reader {
         let (Some(kind), Some(actor)) = (event.typ, event.actor) else { return };
         let Some(id) = actor.id else { return };
         let attributes: BTreeMap<String, String> = actor.attributes.unwrap_or_default().into_iter().collect();
-        let mut objects = Vec::new();
-        {
+        let object = {
             let mut memory = lock(&self.memory);
             if kind == Type::CONTAINER {
                 let id = ContainerId(id);
                 memory.touch(&id);
-                objects.extend(memory.of_container(&self.installation, &id, &attributes));
+                memory.of_container(&self.installation, &id, &attributes)
             } else if kind == Type::NETWORK {
-                objects.extend(memory.of_network(&id).or_else(|| memory.of_network(attributes.get("name")?)));
-                if let Some(container) = attributes.get("container").map(|id| ContainerId(id.clone())) {
+                let container = attributes.get("container").map(|id| ContainerId(id.clone()));
+                let joined = container.and_then(|container| {
                     memory.touch(&container);
-                    objects.extend(memory.of_container(&self.installation, &container, &BTreeMap::new()));
-                }
+                    memory.of_container(&self.installation, &container, &BTreeMap::new())
+                });
+                // Which of our containers are on a network is theirs to tell; another's may keep it from going.
+                joined.or_else(|| memory.of_network(&id)).or_else(|| memory.of_network(attributes.get("name")?))
             } else if kind == Type::VOLUME {
-                objects.extend(memory.of_volume(&id));
+                memory.of_volume(&id)
+            } else {
+                None
             }
-        }
-        objects.dedup();
-        for object in objects {
+        };
+        if let Some(object) = object {
             self.tell(Change::Object(object));
         }
     }

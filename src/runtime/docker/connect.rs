@@ -86,8 +86,11 @@ where
     meet(docker, name.to_owned(), false, None).await
 }
 
-/// Finds out who answers, and whether it can be used.
-async fn meet(docker: Docker, host: String, near: bool, config: Option<PathBuf>) -> Result<Client, Error> {
+/// Finds out who answers, and whether it can be used. `near`: it might run on this host.
+///
+/// # Errors
+/// As for [`connect`].
+pub async fn meet(docker: Docker, host: String, near: bool, config: Option<PathBuf>) -> Result<Client, Error> {
     let version = within(HELLO, docker.version()).await.map_err(|error| unreachable(&host, &error))?;
     let info = within(HELLO, docker.info()).await.map_err(|error| unreachable(&host, &error))?;
     let api = version.api_version.as_deref().and_then(parse_api).unwrap_or_default();

@@ -15,7 +15,7 @@ use super::create::{self, Endpoint};
 use super::error::{status, within};
 use super::{DockerRuntime, convert};
 use crate::desired::{Attachment, ContainerSpec, Limits, MountSource, naming};
-use crate::observed::ContainerId;
+use crate::observed::{ContainerId, Network, NetworkOwner};
 use crate::planner::operation::Consent;
 use crate::planner::{Operation, Target};
 use crate::resource::Uid;
@@ -69,8 +69,8 @@ impl DockerRuntime {
         };
         // Objects of one namespace want its network at the same moment: the first makes it, the others find it.
         let _alone = self.networking.lock().await;
-        let ours = |networks: &[crate::observed::Network]| networks.iter().any(|network| network.owner.as_ref() == Some(&owner));
-        let present = self.networks(Some(name)).await?;
+        let ours = |networks: &[Network]| networks.iter().any(|network| network.owner.as_ref() == Some(&owner));
+        let mut present = self.networks(Some(name)).await?;
         if !present.is_empty() && !ours(&present) {
             return Err(refuse(Refusal::NameConflict, format!("a network {name} exists and is not ours: remove it, or use another --installation")));
         }
@@ -83,19 +83,18 @@ impl DockerRuntime {
                 ..Default::default()
             };
             let created = within(CALL, no_conflict(self.client.docker.create_network(request))).await?;
-            let after = self.networks(Some(name)).await?;
-            if created.is_none() && !ours(&after) {
+            present = self.networks(Some(name)).await?;
+            if created.is_none() && !ours(&present) {
                 return Err(refuse(Refusal::NameConflict, format!("a network {name} appeared and is not ours: remove it, or use another --installation")));
             }
         }
-        self.single_network(name, &owner).await?;
+        self.single_network(name, &owner, &present).await?;
         Ok(Outcome::Done)
     }
 
     /// 20.10 makes a second network of one name without a word. The oldest stays, by id where they are of one age; all who race here
     /// choose the same.
-    async fn single_network(&self, name: &str, owner: &crate::observed::NetworkOwner) -> Result<(), Error> {
-        let networks = self.networks(Some(name)).await?;
+    async fn single_network(&self, name: &str, owner: &NetworkOwner, networks: &[Network]) -> Result<(), Error> {
         let ours: Vec<_> = networks.iter().filter(|network| network.owner.as_ref() == Some(owner)).collect();
         let mut ages = Vec::new();
         if ours.len() > 1 {
@@ -113,7 +112,7 @@ impl DockerRuntime {
                 tracing::warn!(network = %name, id, error = %error, "cannot remove a second network of one name");
             }
         }
-        self.memory().note(&networks, &[]);
+        self.memory().note(networks, &[]);
         Ok(())
     }
 

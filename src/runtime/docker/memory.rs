@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bollard::models::SystemInfo;
+use tokio::time::Instant;
 
 use crate::desired::naming;
 use crate::observed::{Container, ContainerId, Details, Identity, Network, State, Volume};
@@ -25,6 +26,8 @@ pub struct Memory {
     pub info: Arc<SystemInfo>,
     /// Whether the event stream is connected. Without it nothing is remembered.
     pub live: bool,
+    /// When the engine last answered a list.
+    pub answered: Option<Instant>,
     /// Short ids of containers that an earlier process knew as ours.
     pub known: BTreeSet<String>,
     identities: HashMap<ContainerId, Identity>,

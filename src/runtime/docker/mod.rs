@@ -30,7 +30,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::tasks::Tasks;
 use super::{Change, ContainerRuntime, Error, Now, Outcome};
-use crate::observed::{ContainerId, Glimpse, TaskKey, TaskState, World};
+use crate::observed::{ContainerId, Glimpse, Look, TaskKey, TaskState, World};
 use crate::planner::{Capabilities, Operation};
 use crate::resource::ObjectRef;
 use connect::Client;
@@ -106,8 +106,8 @@ impl ContainerRuntime for DockerRuntime {
         Box::pin(self.list())
     }
 
-    fn glimpse<'a>(&'a self, object: &'a ObjectRef) -> BoxFuture<'a, Result<Glimpse, Error>> {
-        Box::pin(self.look_at(object))
+    fn glimpse<'a>(&'a self, object: &'a ObjectRef, look: Look) -> BoxFuture<'a, Result<Glimpse, Error>> {
+        Box::pin(self.look_at(object, look))
     }
 
     fn execute<'a>(&'a self, operation: &'a Operation, target: Option<&'a ContainerId>) -> BoxFuture<'a, Result<Outcome, Error>> {

@@ -7,11 +7,12 @@ use std::time::Duration;
 use bollard::models::{ImageSummary, SystemInfo};
 use bollard::query_parameters::{ListContainersOptions, ListImagesOptions, ListNetworksOptions, ListVolumesOptions};
 use futures::stream::{self, StreamExt, TryStreamExt};
+use tokio::time::Instant;
 
 use super::error::{status, within};
 use super::{DockerRuntime, convert};
 use crate::desired::naming;
-use crate::observed::{Container, ContainerId, Details, Glimpse, Network, Volume, World};
+use crate::observed::{Container, ContainerId, Details, Glimpse, Images, Look, Network, Volume, World};
 use crate::resource::ObjectRef;
 use crate::runtime::Error;
 
@@ -26,7 +27,6 @@ impl DockerRuntime {
     /// Everything that the engine has.
     pub(super) async fn list(&self) -> Result<World, Error> {
         self.memory().begin_pass();
-        let images_listed = Some((self.now)());
         let (info, containers, networks, volumes, images) =
             futures::try_join!(self.info(), self.containers(None), self.networks(None), self.volumes(None), self.images())?;
         let networks: BTreeMap<String, Network> = networks.into_iter().map(|network| (network.id.clone(), network)).collect();
@@ -36,11 +36,11 @@ impl DockerRuntime {
         let mut world = World {
             engine: info.id.clone().unwrap_or_default(),
             listed: Some((self.now)()),
-            images_listed,
             volumes: volumes.into_iter().map(|volume| (volume.name.clone(), volume)).collect(),
-            helper: self.helper_among(&images).await,
             networks,
-            images: convert::images(images),
+            images: images.ids,
+            images_listed: images.listed,
+            helper: images.helper,
             tasks: self.tasks.states(),
             ..World::default()
         };
@@ -50,17 +50,22 @@ impl DockerRuntime {
         Ok(world)
     }
 
-    /// What the engine has of one object, and all networks and images.
-    pub(super) async fn look_at(&self, object: &ObjectRef) -> Result<Glimpse, Error> {
+    /// What the engine has of one object, and all networks, and what else is asked for.
+    pub(super) async fn look_at(&self, object: &ObjectRef, look: Look) -> Result<Glimpse, Error> {
         let mut labels = vec![
             format!("{}={}", naming::INSTALLATION, self.installation),
             format!("{}={}", naming::KIND, object.kind.singular()),
             format!("{}={}", naming::NAME, object.name),
         ];
         labels.extend(object.namespace.as_ref().map(|namespace| format!("{}={namespace}", naming::NAMESPACE)));
-        let images_listed = Some((self.now)());
+        let images = async {
+            match look {
+                Look::Object => Ok(None),
+                Look::Images => self.images().await.map(Some),
+            }
+        };
         let (containers, networks, volumes, images) =
-            futures::try_join!(self.containers(Some(labels.clone())), self.networks(None), self.volumes(Some(labels)), self.images())?;
+            futures::try_join!(self.containers(Some(labels.clone())), self.networks(None), self.volumes(Some(labels)), images)?;
         let networks: BTreeMap<String, Network> = networks.into_iter().map(|network| (network.id.clone(), network)).collect();
         let mut containers = self.complete(containers, &networks).await?;
         containers.retain(|container| container.owner.as_ref().is_some_and(|owner| owner.object == *object));
@@ -68,7 +73,7 @@ impl DockerRuntime {
         volumes.retain(|volume| volume.owner.as_ref().is_some_and(|owner| owner.object == *object));
         let networks: Vec<Network> = networks.into_values().collect();
         self.memory().note(&networks, &volumes);
-        Ok(Glimpse { containers, networks, volumes, helper: self.helper_among(&images).await, images: convert::images(images), images_listed })
+        Ok(Glimpse { containers, networks, volumes, images })
     }
 
     /// What the engine says of itself. The event stream asks for it at each connection; without a stream it is asked for here.
@@ -109,8 +114,10 @@ impl DockerRuntime {
         Ok(list.volumes.unwrap_or_default().into_iter().map(|volume| convert::volume(&self.installation, volume)).collect())
     }
 
-    async fn images(&self) -> Result<Vec<ImageSummary>, Error> {
-        within(LIST, self.client.docker.list_images(None::<ListImagesOptions>)).await
+    async fn images(&self) -> Result<Images, Error> {
+        let listed = Some((self.now)());
+        let images = within(LIST, self.client.docker.list_images(None::<ListImagesOptions>)).await?;
+        Ok(Images { helper: self.helper_among(&images).await, ids: convert::images(images), listed })
     }
 
     /// The helper image; without it, what needs it asks for its making, which then says what is wrong.
@@ -127,6 +134,7 @@ impl DockerRuntime {
         let mut containers = Vec::new();
         {
             let mut memory = self.memory();
+            memory.answered = Some(Instant::now());
             for (mut container, mode) in list {
                 convert::resolve_networks(&mut container, mode.as_deref(), networks);
                 container.owner = memory.identify(&self.installation, &container);

@@ -254,6 +254,9 @@ async fn answer(shared: &Arc<Shared>, mut request: hyper::Request<Incoming>, cal
         },
     };
     let reply = settle(shared, served).await;
+    if call.mutating {
+        shared.tell_first().await;
+    }
     match verdict {
         Verdict::Silence { .. } => {
             std::future::pending::<Infallible>().await;

@@ -292,6 +292,14 @@ impl Shared {
         lock(&self.interceptor).clone()
     }
 
+    /// What an engine tells of a change comes before its reply.
+    async fn tell_first(&self) {
+        match self.latency {
+            Latency::None => {}
+            Latency::Typical => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    }
+
     async fn latency(&self, endpoint: &str) {
         let micros = match (self.latency, endpoint) {
             (Latency::None, _) => return,

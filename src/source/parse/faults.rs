@@ -99,6 +99,10 @@ fn a_document_may_be_as_big_as_the_bounds_and_no_bigger() {
     let nested = |depth: usize| format!("{}1{}\n", "[".repeat(depth), "]".repeat(depth));
     assert_eq!(messages(&nested(MAX_DEPTH)), [whole]);
     assert_eq!(messages(&nested(MAX_DEPTH + 1)), ["more than 64 mappings and lists inside each other"]);
+    // A list of 32 with a name, again inside of 30 others and the whole; its text counts too.
+    let again = |around: usize| format!("- &a {}- {}*a{}\n", nested(32), "[".repeat(around), "]".repeat(around));
+    assert_eq!(messages(&again(30)), [whole]);
+    assert_eq!(messages(&again(31)), ["more than 64 mappings and lists inside each other"]);
     assert_eq!(messages(&"#".repeat(MAX_FILE_BYTES as usize)), [""; 0]);
     assert_eq!(messages(&"#".repeat(MAX_FILE_BYTES as usize + 1)), ["the file is longer than 256 KiB"]);
 }

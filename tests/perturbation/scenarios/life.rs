@@ -114,15 +114,12 @@ pub fn all() -> Vec<Scenario> {
         )
         .must(&["container dm-ws-alice.shop running", "container dm-ws-bob.shop running", "network dm-ns-bob [\"10.213.16."]),
         Scenario::new("port-taken-between", port_taken_between(SHOP)).must(&["container dm-ws-alice.shop running"]).may_differ(&["ports ", "port "]),
-        Scenario::new("idle-stop-and-start", vec![write(SHOP, workspace("shop", idle)), pass(2400), Step::Verb(Verb::Start("shop"))])
+        // The end is far from the next stop, whatever a fault takes.
+        Scenario::new("idle-stop-and-start", vec![write(SHOP, workspace("shop", "idle: {timeout: 60m}")), pass(4200), Step::Verb(Verb::Start("shop"))])
             .must(&["container dm-ws-alice.shop running"]),
         Scenario::new("idle-stop", vec![write(SHOP, workspace("shop", idle)), pass(2400)]).must(&["workspace/alice/shop phase Stopped"]),
-        Scenario::new(
-            "idle-touched",
-            // The end is far from the next stop, whatever a fault takes.
-            vec![write(SHOP, workspace("shop", "idle: {timeout: 60m}")), pass(3000), Step::Verb(Verb::Touch("shop")), pass(900)],
-        )
-        .must(&["container dm-ws-alice.shop running"]),
+        Scenario::new("idle-touched", vec![write(SHOP, workspace("shop", "idle: {timeout: 60m}")), pass(3000), Step::Verb(Verb::Touch("shop")), pass(900)])
+            .must(&["container dm-ws-alice.shop running"]),
         Scenario::new("idle-extended", vec![write(SHOP, workspace("shop", idle)), pass(600), Step::Verb(Verb::Extend("shop", 7200)), pass(2400)])
             .must(&["container dm-ws-alice.shop running"]),
         Scenario::new("lifetime", vec![write(SHOP, workspace("shop", "maxLifetime: 20m")), pass(1500)]).must(&["workspace/alice/shop phase Stopped"]),
