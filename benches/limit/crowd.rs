@@ -1,6 +1,6 @@
 //! Many objects on an engine in memory that answers at once: what is measured of the operator is its own.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -141,8 +141,10 @@ fn resyncs(home: &Home, socket: &Path, calls: &Calls, crowd: &mut Crowd) {
         2_001..=20_000 => (5, 6),
         _ => (40, 2),
     };
-    calls.record(true);
     let operator = home.start(&["--resync", &format!("{every}s")]);
+    // What a start plans is of no quiet pass.
+    operator.until_idle();
+    calls.record(true);
     let is_list = |path: &str| path.starts_with("/containers/json") && !path.contains("filters");
     let pass = |number: usize, operator: &Running| {
         calls.until("a resync", |log| (log.iter().filter(|(_, _, path)| is_list(path)).count() > number).then_some(()));
@@ -159,7 +161,10 @@ fn resyncs(home: &Home, socket: &Path, calls: &Calls, crowd: &mut Crowd) {
     crowd.calls = called.len() as f64 / count as f64;
     crowd.inspects = called.iter().filter(|(_, endpoint, _)| endpoint == "GET /containers/{id}/json").count() as f64 / count as f64;
     operator.stop();
-    let lists: BTreeSet<&str> = called.iter().filter(|(_, endpoint, _)| endpoint.starts_with("GET ")).map(|(.., path)| path.as_str()).collect();
-    let samples: Vec<f64> = (0..5).map(|_| lists.iter().map(|path| floor::bytes_only(socket, path).as_secs_f64()).sum()).collect();
+    let mut reads: BTreeMap<&str, f64> = BTreeMap::new();
+    for (.., path) in called.iter().filter(|(_, endpoint, _)| endpoint.starts_with("GET ")) {
+        *reads.entry(path).or_default() += 1.0 / count as f64;
+    }
+    let samples: Vec<f64> = (0..5).map(|_| reads.iter().map(|(path, times)| floor::bytes_only(socket, path).as_secs_f64() * times).sum()).collect();
     crowd.floor = Duration::from_secs_f64(median(&samples));
 }
