@@ -53,6 +53,8 @@ impl Controller {
     pub(super) fn lower_again(&self, key: &ObjectRef) {
         if let Some(entry) = self.store().objects.get_mut(key) {
             entry.lowered = None;
+            // Its last plan was made from what it should have been.
+            entry.rest = None;
         }
     }
 

@@ -192,7 +192,8 @@ impl Controller {
             }
             if round + 1 == ROUNDS {
                 let done: Vec<String> = plan.nodes.iter().map(|node| format!("{} {}", node.operation.name(), node.operation.target())).collect();
-                let message = format!("the engine said {ROUNDS} times that something was done, the last time {}, and it does not show", done.join(", "));
+                let done = done.join(", ");
+                let message = format!("after {ROUNDS} rounds of changes the last does not show ({done}); `dockmaster why {key}` tells of all");
                 self.report(key, &entry, &intent, &facts, &failed(plan, &message)).await;
                 break;
             }

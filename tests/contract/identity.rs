@@ -37,7 +37,7 @@ async fn labels_of_an_image_or_a_copy_make_nothing_ours() {
         assert_eq!(world.containers[id].labels[naming::UID], f.uid.0);
         assert_eq!(world.containers[id].owner, None);
     }
-    assert!(f.runtime.glimpse(&f.object(), Look::Images).await.unwrap().containers.is_empty());
+    assert!(f.runtime.glimpse(&f.object(), Look::Object).await.unwrap().containers.is_empty());
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn a_container_renamed_by_hand_stays_ours_where_it_was_known() {
     f.docker().rename_container(&id.0, RenameContainerOptions { name: mine.clone() }).await.unwrap();
     let seen = f.container(&id).await;
     assert_eq!((seen.name.as_str(), seen.owner.map(|owner| owner.object)), (mine.as_str(), Some(f.object())));
-    let glimpse = f.runtime.glimpse(&f.object(), Look::Images).await.unwrap();
+    let glimpse = f.runtime.glimpse(&f.object(), Look::Object).await.unwrap();
     assert_eq!(glimpse.containers.iter().map(|container| &container.id).collect::<Vec<_>>(), [&id]);
     // A process that never saw it under its own name cannot tell it from a copy of its labels.
     assert_eq!(adapter(&f.sandbox).observe().await.unwrap().containers[&id].owner, None);
@@ -100,5 +100,5 @@ async fn another_installation_sees_nothing_of_it() {
     let other = Fixture::new().await;
     let id = f.create(f.spec()).await;
     assert_eq!(other.container(&id).await.owner, None);
-    assert!(other.runtime.glimpse(&f.object(), Look::Images).await.unwrap().containers.is_empty());
+    assert!(other.runtime.glimpse(&f.object(), Look::Object).await.unwrap().containers.is_empty());
 }

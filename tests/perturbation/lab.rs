@@ -324,7 +324,7 @@ impl Lab {
     }
 
     /// The faults are over: the end must be reached.
-    async fn settle(&mut self, faults: &[Fault]) -> Option<String> {
+    async fn settle(&mut self) -> Option<String> {
         // A lost event shows when its container is read again; after a loss of the state a change counts as inherited, which waits for idleness.
         let minutes = |fault: &Fault| match fault {
             Fault::Event { .. } => 4,
@@ -334,7 +334,7 @@ impl Lab {
         // A status that is written often without another phase is written only each ten minutes.
         let repeats = |phases: &[(Instant, String)]| phases.windows(2).filter(|two| two[0].1 == two[1].1).count();
         let often = self.site.folder.reports().values().any(|phases| repeats(phases) >= 6);
-        let longest = faults.iter().map(minutes).chain(often.then_some(10)).max().unwrap_or_default();
+        let longest = self.faults.iter().map(minutes).chain(often.then_some(10)).max().unwrap_or_default();
         self.pass(Duration::from_secs(longest * 60)).await;
         (!self.calm(0).await).then(|| "L1: no rest after the faults were over".to_owned())
     }
@@ -402,7 +402,7 @@ pub async fn run(scenario: &Scenario, mode: Mode, seed: u64, faults: &[Fault], b
     };
     // What does not come to rest has nothing more to show.
     if restless.is_none() && !lab.is_exposed() {
-        restless = lab.settle(faults).await;
+        restless = lab.settle().await;
     }
     let lines = lab.lines();
     if restless.is_none() && !lab.is_exposed() {

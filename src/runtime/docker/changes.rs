@@ -86,14 +86,16 @@ impl Reader {
         self.tell(Change::Resync);
         let mut heard = Instant::now();
         loop {
-            // An answer to a call is as good a sign of life as an event.
-            let doubted = lock(&self.memory).answered.map_or(heard, |answered| answered.max(heard)) + QUIET;
-            match tokio::time::timeout_at(doubted, events.next()).await {
+            match tokio::time::timeout_at(heard + QUIET, events.next()).await {
                 Ok(Some(Ok(event))) => self.take(event),
                 Ok(Some(Err(error))) => return classify(error),
                 Ok(None) => return Error::Transient("the engine closed the event stream".to_owned()),
-                Err(_) if lock(&self.memory).answered.is_some_and(|answered| answered + QUIET > doubted) => continue,
                 Err(_) => {
+                    // The answer to a list is as good a sign of life as an event.
+                    if let Some(answered) = lock(&self.memory).answered.filter(|answered| *answered > heard) {
+                        heard = answered;
+                        continue;
+                    }
                     if let Err(error) = within(ANSWER, self.client.docker.ping()).await {
                         return error;
                     }

@@ -1,5 +1,6 @@
 //! The engine through the real adapter, over pipes and on paused time: what callers of this module rely on.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,10 +15,11 @@ use super::fault::{Call, Delivery, EventTap, Interceptor, Verdict};
 use super::state::{Behaviour, Remote, Status};
 use super::{Options, SimulatedEngine, Version};
 use crate::observed::{ContainerId, TaskResult};
-use crate::runtime::docker::command;
 use crate::runtime::docker::connect::{Client, connect_over};
 use crate::runtime::docker::helper_image::HelperImage;
 use crate::runtime::docker::lock::{Holder, Lock};
+use crate::runtime::docker::{DockerRuntime, command};
+use crate::runtime::{Change, ContainerRuntime};
 
 const BOTH: [Version; 2] = [Version::V20_10, Version::V28_5];
 
@@ -207,6 +209,33 @@ async fn behaviour_can_be_told() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let state = engine.state();
     assert_eq!((state.containers[&id].exit_code, state.containers[&other].oom_killed), (4, true));
+}
+
+/// Counts the calls of an endpoint.
+struct Count(&'static str, AtomicUsize);
+
+impl Interceptor for Count {
+    fn before(&self, call: &Call) -> Verdict {
+        self.1.fetch_add(usize::from(call.endpoint == self.0), Ordering::SeqCst);
+        Verdict::Pass
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_asked_all_the_time_is_not_asked_whether_it_is_there() {
+    let engine = engine(Version::V28_5);
+    let runtime = DockerRuntime::new(client(&engine).await, "dm", HelperImage::given("helper:1".to_owned()));
+    let pings = Arc::new(Count("GET /_ping", AtomicUsize::new(0)));
+    engine.intercept(Some(pings.clone()));
+    let mut changes = runtime.changes();
+    assert_eq!(changes.next().await, Some(Change::Resync));
+    for _ in 0..9 {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        runtime.observe().await.unwrap();
+    }
+    assert_eq!(pings.1.load(Ordering::SeqCst), 0);
+    tokio::time::sleep(Duration::from_secs(95)).await;
+    assert_eq!(pings.1.load(Ordering::SeqCst), 3);
 }
 
 fn holder(pid: u32) -> Holder {
