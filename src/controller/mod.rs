@@ -21,7 +21,7 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -30,7 +30,7 @@ use jiff::Timestamp;
 use tokio::sync::broadcast;
 
 use crate::config::RunSettings;
-use crate::observed::{Look, World};
+use crate::observed::{Look, Networks, World};
 use crate::planner::Capabilities;
 use crate::resource::{ObjectRef, Status, Uid};
 use crate::runtime::{self, ContainerRuntime};
@@ -108,10 +108,35 @@ struct Looks {
     latest: BTreeMap<ObjectRef, u64>,
     /// When the look or listing was begun whose networks are known. A container on a network that is not known would be exchanged.
     networks: u64,
+    /// The same for the networks of a name that were looked at since.
+    named: BTreeMap<String, u64>,
     /// Full passes so far.
     passes: u64,
     /// The revision at which the last full pass began.
     revision: u64,
+}
+
+impl Looks {
+    /// Of networks that a look begun then saw, what is newer than what is known; the rest as it is known.
+    fn take_networks(&mut self, begun: u64, networks: Networks, known: &World) -> Networks {
+        let Networks { named, mut seen } = networks;
+        let of_all = self.networks;
+        if let Some(mut names) = named {
+            names.retain(|name| begun >= self.named.get(name).map_or(of_all, |of_name| of_all.max(*of_name)));
+            seen.retain(|_, network| names.contains(&network.name));
+            self.named.extend(names.iter().map(|name| (name.clone(), begun)));
+            return Networks { named: Some(names), seen };
+        }
+        if begun < of_all {
+            return Networks { named: Some(BTreeSet::new()), seen: BTreeMap::new() };
+        }
+        self.networks = begun;
+        self.named.retain(|_, of_name| *of_name > begun);
+        seen.retain(|_, network| !self.named.contains_key(&network.name));
+        let newer = known.networks.values().filter(|network| self.named.contains_key(&network.name));
+        seen.extend(newer.map(|network| (network.id.clone(), network.clone())));
+        Networks { named: None, seen }
+    }
 }
 
 /// What was given out last, so that identities are ordered as they were given out.
@@ -203,11 +228,7 @@ impl Controller {
         let count = looks.count;
         looks.latest.insert(key.clone(), count);
         let mut world = self.world();
-        if begun < looks.networks {
-            glimpse.networks = world.networks.values().cloned().collect();
-        } else {
-            looks.networks = begun;
-        }
+        glimpse.networks = looks.take_networks(begun, glimpse.networks, &world);
         let is_news = world.merge(key, glimpse);
         if is_news {
             self.revise();
@@ -219,11 +240,8 @@ impl Controller {
     fn take_over(&self, mut listing: World, begun: u64) {
         let mut looks = self.looks();
         let mut world = self.world();
-        if begun < looks.networks {
-            listing.networks.clone_from(&world.networks);
-        } else {
-            looks.networks = begun;
-        }
+        let networks = looks.take_networks(begun, Networks { named: None, seen: std::mem::take(&mut listing.networks) }, &world);
+        listing.networks = if networks.named.is_none() { networks.seen } else { world.networks.clone() };
         let known = std::mem::replace(&mut *world, listing);
         for (key, _) in std::mem::take(&mut looks.latest).into_iter().filter(|(_, count)| *count > begun) {
             world.keep(&key, &known);

@@ -60,7 +60,7 @@ impl Controller {
                 entry.not_before = pause.map(|pause| Instant::now() + pause);
             }
             if failed {
-                store.becomes_stale(key, Look::Images);
+                store.becomes_stale(key, Look::Engine);
             }
             pause
         };
@@ -127,7 +127,7 @@ impl Controller {
                 entry.rest = None;
             }
         }
-        let mut look = matches!(trigger, Trigger::Deadline | Trigger::Command).then_some(Look::Images);
+        let mut look = matches!(trigger, Trigger::Deadline | Trigger::Command).then_some(Look::Engine);
         for round in 0..ROUNDS {
             let Some(entry) = self.store().objects.get(key).cloned() else { return Ok(Turn::Settled) };
             if let Some(Resource::Tenant(_) | Resource::WorkspaceType(_)) = entry.item.as_ref().map(|item| &item.resource) {
@@ -173,7 +173,7 @@ impl Controller {
             let report = self.execute(key, &entry, trigger, &grant, &plan).await?;
             if let Some(error) = report.first_error() {
                 self.lower_again(key);
-                if self.look(key, Look::Images).await.is_err() {
+                if self.look(key, Look::Engine).await.is_err() {
                     return Ok(Turn::Failed);
                 }
                 // What somebody removes meanwhile is no failure: it is planned over what is left.

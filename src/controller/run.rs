@@ -305,7 +305,7 @@ impl Controller {
         };
         for key in owners {
             if fetched {
-                self.store().becomes_stale(&key, Look::Images);
+                self.store().becomes_stale(&key, Look::Engine);
             }
             if let (TaskKey::Pull(reference), true) = (task, fetched) {
                 let (type_, reason) = (EventType::Normal, EventReason::Pulled);

@@ -7,7 +7,7 @@
 //! **Invariant:** a container, network or volume is ours when its labels carry our installation *and* its name is the one computed from
 //! them. An image can set labels, but never a name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::desired::Role;
 use crate::observed::{Identity, NetworkOwner, Slot, VolumeOwner};
@@ -95,6 +95,16 @@ pub fn lock_container(installation: &str) -> String {
 /// The network that the objects of a namespace share: `dm-ns-alice`.
 pub fn namespace_network(installation: &str, namespace: &str) -> String {
     format!("{installation}-ns-{namespace}")
+}
+
+/// The names of all networks that an object can have.
+pub fn networks_of(installation: &str, object: &ObjectRef) -> BTreeSet<String> {
+    match object.kind {
+        Kind::Namespace => [namespace_network(installation, &object.name)].into(),
+        Kind::Workspace | Kind::Preview | Kind::WorkspaceType | Kind::Tenant => {
+            [namespace_network(installation, object.ns()), private_network(installation, object)].into()
+        }
+    }
 }
 
 /// The network of an object with services: the name of its main container.

@@ -410,10 +410,10 @@ impl World {
 /// How far a look at one object goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Look {
-    /// The object's containers and volumes, and all networks.
+    /// The object's containers and volumes, and the networks that are its.
     Object,
-    /// The engine's images as well. An engine with many takes long to list them, and what happens to containers does not change them.
-    Images,
+    /// All networks and images of the engine as well. One with many takes long to list them, and what happens to containers does not change them.
+    Engine,
 }
 
 /// The images of an engine.
@@ -432,12 +432,21 @@ pub struct Images {
 pub struct Glimpse {
     /// The object's containers, all of them; those missing are gone.
     pub containers: Vec<Container>,
-    /// All networks of the engine.
-    pub networks: Vec<Network>,
+    /// The networks that were asked for; those missing are gone.
+    pub networks: Networks,
     /// The object's volumes, all of them; those missing are gone.
     pub volumes: Vec<Volume>,
     /// All images of the engine; `None`: they were not asked for.
     pub images: Option<Images>,
+}
+
+/// Networks that were seen.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Networks {
+    /// Those of these names were asked for; `None`: all of the engine.
+    pub named: Option<BTreeSet<String>>,
+    /// What there is, by id.
+    pub seen: BTreeMap<String, Network>,
 }
 
 impl World {
@@ -446,7 +455,7 @@ impl World {
         let mine = |volume: &&Volume| volume.owner.as_ref().is_some_and(|owner| owner.object == *object);
         let glimpse = Glimpse {
             containers: known.of(object).cloned().collect(),
-            networks: self.networks.values().cloned().collect(),
+            networks: Networks { named: Some(BTreeSet::new()), seen: BTreeMap::new() },
             volumes: known.volumes.values().filter(mine).cloned().collect(),
             images: None,
         };
@@ -465,14 +474,16 @@ impl World {
 
     /// Puts what was just seen of one object in the place of what was known of it; whether that was another.
     pub fn merge(&mut self, object: &ObjectRef, glimpse: Glimpse) -> bool {
-        let networks: BTreeMap<String, Network> = glimpse.networks.into_iter().map(|network| (network.id.clone(), network)).collect();
+        let Networks { named, seen } = glimpse.networks;
+        let is_asked = |network: &Network| named.as_ref().is_none_or(|names| names.contains(&network.name));
         let known: Vec<ContainerId> = self.of.get(object).into_iter().flatten().cloned().collect();
         let is_mine = |volume: &Volume| volume.owner.as_ref().is_some_and(|owner| owner.object == *object);
         let same = known.len() == glimpse.containers.len()
             && glimpse.containers.iter().all(|container| self.containers.get(&container.id) == Some(container))
             && self.volumes.values().filter(|volume| is_mine(volume)).count() == glimpse.volumes.len()
             && glimpse.volumes.iter().all(|volume| self.volumes.get(&volume.name) == Some(volume))
-            && self.networks == networks
+            && self.networks.values().filter(|network| is_asked(network)).count() == seen.len()
+            && seen.iter().all(|(id, network)| self.networks.get(id) == Some(network))
             && glimpse.images.as_ref().is_none_or(|images| self.images == images.ids && self.helper == images.helper);
         for id in known {
             self.remove(&id);
@@ -480,7 +491,8 @@ impl World {
         for container in glimpse.containers {
             self.insert(container);
         }
-        self.networks = networks;
+        self.networks.retain(|_, network| !is_asked(network));
+        self.networks.extend(seen);
         self.volumes.retain(|_, volume| !is_mine(volume));
         for volume in glimpse.volumes {
             self.volumes.insert(volume.name.clone(), volume);

@@ -64,7 +64,7 @@ impl<E> From<io::Error> for Failure<E> {
 const QUIET: Duration = Duration::from_millis(300);
 
 /// One writer of ours at a time per file, from its reading to its being settled; files share locks by hash.
-static LOCKS: [tokio::sync::Mutex<()>; 32] = [const { tokio::sync::Mutex::const_new(()) }; 32];
+static LOCKS: [tokio::sync::Mutex<()>; 1024] = [const { tokio::sync::Mutex::const_new(()) }; 1024];
 
 /// The whole protocol: waits until the file is quiet, replaces it, waits [`GRACE`], settles, and begins again where somebody else was at it.
 /// Takes about as long as [`GRACE`] if something is written. `Ok(false)`: nothing had to be done.

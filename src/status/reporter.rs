@@ -4,7 +4,7 @@
 //! **Invariant:** after the first, at most one write per object in ten seconds without a change of phase, and at most twelve in an hour. The
 //! newest status wins.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,16 +26,38 @@ const SLOW: Duration = Duration::from_secs(600);
 const WINDOW: Duration = Duration::from_secs(3600);
 /// Time after which a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(30);
-/// Writes at a time.
-const AT_ONCE: usize = 16;
+/// Writes at a time. Each is waiting for half a second.
+const AT_ONCE: usize = 64;
 /// The longest that the end waits for what is still to be written.
 const FAREWELL: Duration = Duration::from_secs(10);
 
 /// What is to be written and what was.
 pub struct Reporter {
     sink: Arc<dyn StatusSink>,
-    slots: Mutex<BTreeMap<ObjectRef, Slot>>,
+    slots: Mutex<Slots>,
     changed: Notify,
+}
+
+#[derive(Default)]
+struct Slots {
+    of: BTreeMap<ObjectRef, Slot>,
+    /// Those with a status to write, by the instant from which it may be.
+    due: BTreeSet<(Instant, ObjectRef)>,
+}
+
+impl Slots {
+    /// Changes what is known of an object, and when it is due.
+    fn change<T>(&mut self, object: &ObjectRef, change: impl FnOnce(&mut Slot) -> T) -> T {
+        let slot = self.of.entry(object.clone()).or_default();
+        let changed = change(slot);
+        let due = slot.due_from(Instant::now());
+        let before = std::mem::replace(&mut slot.due, due);
+        if due != before {
+            before.map(|at| self.due.remove(&(at, object.clone())));
+            due.map(|at| self.due.insert((at, object.clone())));
+        }
+        changed
+    }
 }
 
 #[derive(Default)]
@@ -50,15 +72,17 @@ struct Slot {
     written: Option<(Origin, Status)>,
     /// A write is under way.
     writing: bool,
+    /// Where it stands in [`Slots::due`].
+    due: Option<Instant>,
 }
 
 impl Slot {
     /// When the wanted status may be written; `None`: nothing is wanted, or a write is under way.
-    fn due(&self, ending: bool, now: Instant) -> Option<Instant> {
+    fn due_from(&self, now: Instant) -> Option<Instant> {
         let (_, status) = self.wanted.as_ref().filter(|_| !self.writing)?;
         let same_phase = self.written.as_ref().is_some_and(|(_, written)| written.phase == status.phase);
-        let paced = self.paced.filter(|_| same_phase && !ending);
-        Some(paced.unwrap_or(now))
+        // What waits already keeps its place.
+        Some(self.paced.filter(|_| same_phase).or(self.due.filter(|at| *at <= now)).unwrap_or(now))
     }
 
     /// Remembers a write, and says how long the next one waits.
@@ -82,12 +106,11 @@ impl Reporter {
 
     /// Wants a status written; nothing happens if it is what was written last.
     pub fn offer(&self, object: &ObjectRef, origin: &Origin, status: &Status) {
-        let mut slots = self.slots();
-        let slot = slots.entry(object.clone()).or_default();
-        let news = (origin.clone(), status.clone());
-        slot.wanted = (slot.written.as_ref() != Some(&news)).then_some(news);
-        let is_wanted = slot.wanted.is_some();
-        drop(slots);
+        let is_wanted = self.slots().change(object, |slot| {
+            let news = (origin.clone(), status.clone());
+            slot.wanted = (slot.written.as_ref() != Some(&news)).then_some(news);
+            slot.wanted.is_some()
+        });
         // Whoever is woken looks at all of them: a pass over many that are as they were wakes nobody.
         if is_wanted {
             self.changed.notify_one();
@@ -96,20 +119,20 @@ impl Reporter {
 
     /// Forgets what was written: the document is gone, or was edited, so that what is in the file is not known any more.
     pub fn forget(&self, object: &ObjectRef) {
-        if let Some(slot) = self.slots().get_mut(object) {
+        self.slots().change(object, |slot| {
             slot.written = None;
             slot.wanted = None;
-        }
+        });
     }
 
     /// That status was found in the document: where it is not what was written there last, what was written is not known any more.
     pub fn saw(&self, object: &ObjectRef, origin: &Origin, status: Option<&serde_json::Value>) {
-        if let Some(slot) = self.slots().get_mut(object) {
+        self.slots().change(object, |slot| {
             let same = |(at, written): &(Origin, Status)| at == origin && serde_json::to_value(written).ok().as_ref() == status;
             if !slot.written.as_ref().is_some_and(same) {
                 slot.written = None;
             }
-        }
+        });
     }
 
     /// Writes what is wanted until told to stop; then what is still wanted, without waiting for its time.
@@ -136,7 +159,7 @@ impl Reporter {
                 return;
             }
             // Where as many as may be are being written, the next begins when one of them ends.
-            let next = self.next(ending).filter(|_| writes.len() < AT_ONCE);
+            let next = self.next().filter(|_| writes.len() < AT_ONCE);
             let next = next.unwrap_or_else(|| Instant::now() + RETRY).min(if ending { deadline } else { Instant::now() + RETRY });
             tokio::select! { biased;
                 Some(_) = writes.join_next() => {}
@@ -147,49 +170,49 @@ impl Reporter {
         }
     }
 
-    /// The next status whose time has come.
+    /// The next status whose time has come; at the end that of all.
     fn take(&self, ending: bool) -> Option<(ObjectRef, Origin, Status)> {
-        let now = Instant::now();
         let mut slots = self.slots();
-        let (object, slot) = slots.iter_mut().find(|(_, slot)| slot.due(ending, now).is_some_and(|due| due <= now))?;
-        let (origin, status) = slot.wanted.take()?;
-        slot.writing = true;
-        Some((object.clone(), origin, status))
+        let (_, object) = slots.due.first().filter(|(at, _)| ending || *at <= Instant::now())?.clone();
+        let (origin, status) = slots.change(&object, |slot| {
+            slot.writing = true;
+            slot.wanted.take()
+        })?;
+        Some((object, origin, status))
     }
 
     /// When the next one's time comes.
-    fn next(&self, ending: bool) -> Option<Instant> {
-        let now = Instant::now();
-        self.slots().values().filter_map(|slot| slot.due(ending, now)).min()
+    fn next(&self) -> Option<Instant> {
+        self.slots().due.first().map(|(at, _)| *at)
     }
 
     async fn write(&self, object: ObjectRef, origin: Origin, status: Status, ending: bool) {
         let result = self.sink.write(&object, &origin, &status).await;
-        let mut slots = self.slots();
-        let slot = slots.entry(object.clone()).or_default();
-        slot.writing = false;
-        match result {
-            Ok(_) => slot.wrote(origin, status, Instant::now()),
-            Err(error) => {
-                match &error {
-                    // Its document is gone: the source tells.
-                    SinkError::Moved(_) => tracing::debug!(object = %object, %error, "the status was not written to its file"),
-                    SinkError::Refused { .. } | SinkError::Io { .. } => {
-                        tracing::warn!(object = %object, error = &error as &dyn std::error::Error, "the status was not written to its file");
-                    }
-                }
-                slot.paced = Some(Instant::now() + RETRY);
-                // The same phase and not the same status: it is tried again at its time.
-                slot.written = Some((origin.clone(), Status { conditions: Vec::new(), ..status.clone() }));
-                // At the end there is no other time.
-                if !ending {
-                    slot.wanted.get_or_insert((origin, status));
+        if let Err(error) = &result {
+            match error {
+                // Its document is gone: the source tells.
+                SinkError::Moved(_) => tracing::debug!(object = %object, %error, "the status was not written to its file"),
+                SinkError::Refused { .. } | SinkError::Io { .. } => {
+                    tracing::warn!(object = %object, error = error as &dyn std::error::Error, "the status was not written to its file");
                 }
             }
         }
+        self.slots().change(&object, |slot| {
+            slot.writing = false;
+            if result.is_ok() {
+                return slot.wrote(origin, status, Instant::now());
+            }
+            slot.paced = Some(Instant::now() + RETRY);
+            // The same phase and not the same status: it is tried again at its time.
+            slot.written = Some((origin.clone(), Status { conditions: Vec::new(), ..status.clone() }));
+            // At the end there is no other time.
+            if !ending {
+                slot.wanted.get_or_insert((origin, status));
+            }
+        });
     }
 
-    fn slots(&self) -> MutexGuard<'_, BTreeMap<ObjectRef, Slot>> {
+    fn slots(&self) -> MutexGuard<'_, Slots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -230,7 +253,7 @@ mod tests {
     fn what_is_written_already_wakes_nobody() {
         let reporter = Reporter::new(Arc::new(Slow::default()));
         let (x, at) = of("x");
-        reporter.slots().entry(x.clone()).or_default().written = Some((at.clone(), status(Phase::Running, 1)));
+        reporter.slots().change(&x, |slot| slot.written = Some((at.clone(), status(Phase::Running, 1))));
         reporter.offer(&x, &at, &status(Phase::Running, 1));
         assert!(reporter.changed.notified().now_or_never().is_none());
         reporter.offer(&x, &at, &status(Phase::Running, 2));
@@ -372,21 +395,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn sixteen_are_written_at_a_time_and_the_others_after_them() {
+    async fn so_many_are_written_at_a_time_and_the_others_after_them() {
         let sink = Arc::new(Counting::default());
         let reporter = Arc::new(Reporter::new(sink.clone()));
         let stop = CancellationToken::new();
-        for number in 0..40 {
+        for number in 0..2 * AT_ONCE + 8 {
             let (object, at) = of(&format!("x{number}"));
             reporter.offer(&object, &at, &status(Phase::Running, 1));
         }
         let begun = Instant::now();
         let running = tokio::spawn(reporter.clone().run(stop.clone()));
         tokio::time::sleep(Duration::from_millis(2_500)).await;
-        assert_eq!((*sink.most.lock().unwrap(), *sink.all.lock().unwrap()), (16, 32));
+        assert_eq!((*sink.most.lock().unwrap(), *sink.all.lock().unwrap()), (AT_ONCE, 2 * AT_ONCE));
         stop.cancel();
         running.await.unwrap();
-        assert_eq!((*sink.all.lock().unwrap(), begun.elapsed().as_secs()), (40, 3));
+        assert_eq!((*sink.all.lock().unwrap(), begun.elapsed().as_secs()), (2 * AT_ONCE + 8, 3));
     }
 
     /// On a clock that does not stand still.

@@ -45,11 +45,13 @@ async fn a_quiet_pass_is_one_list_for_each_kind_and_no_inspect() {
     let mut quiet = take(&calls);
     quiet.sort();
     assert_eq!(quiet, ["GET /containers/json", "GET /images/json", "GET /networks", "GET /volumes"]);
-    for (look, with_images) in [(Look::Object, false), (Look::Images, true)] {
+    for (look, of_engine) in [(Look::Object, false), (Look::Engine, true)] {
         let glimpse = f.runtime.glimpse(&f.object(), look).await.unwrap();
         let calls = take(&calls);
         assert!(!calls.iter().any(|call| is_inspect(call)));
-        assert_eq!((glimpse.images.is_some(), calls.contains(&"GET /images/json".to_owned())), (with_images, with_images));
+        assert_eq!((glimpse.images.is_some(), calls.contains(&"GET /images/json".to_owned())), (of_engine, of_engine));
+        // The engine has some of its own.
+        assert_eq!((glimpse.networks.named.is_none(), glimpse.networks.seen.values().any(|network| network.name == "bridge")), (of_engine, of_engine));
     }
 
     f.execute(Operation::Stop { target: f.target(&id), grace: quantity::Duration::from_secs(1) }).await.unwrap();
@@ -93,15 +95,17 @@ async fn a_glimpse_says_of_an_object_what_a_listing_says() {
     assert_eq!(world.engine, f.sandbox.client.engine());
     assert!(world.listed.is_some());
     assert_eq!(world.image(IMAGE), Some(&f.sandbox.image));
-    let mut merged = World::default();
-    merged.merge(&f.object(), f.runtime.glimpse(&f.object(), Look::Images).await.unwrap());
-    assert_eq!(merged.of, [(f.object(), world.of[&f.object()].clone())].into());
-    for (id, container) in &merged.containers {
-        // Others' containers come and go; of the networks only ours is compared.
-        assert_eq!(container, &world.containers[id]);
+    for look in [Look::Object, Look::Engine] {
+        let mut merged = World::default();
+        merged.merge(&f.object(), f.runtime.glimpse(&f.object(), look).await.unwrap());
+        assert_eq!(merged.of, [(f.object(), world.of[&f.object()].clone())].into());
+        for (id, container) in &merged.containers {
+            // Others' containers come and go; of the networks only ours is compared.
+            assert_eq!(container, &world.containers[id]);
+        }
+        assert_eq!(merged.volumes[&f.volume_name()], world.volumes[&f.volume_name()]);
+        assert!(merged.networks_named(&network).eq(world.networks_named(&network)) && merged.networks_named(&network).count() == 1);
     }
-    assert_eq!(merged.volumes[&f.volume_name()], world.volumes[&f.volume_name()]);
-    assert!(merged.networks_named(&network).eq(world.networks_named(&network)));
 }
 
 #[tokio::test]

@@ -65,7 +65,7 @@ async fn the_helper_image_is_made_and_then_seen() {
     let world = f.world().await;
     let helper = world.helper.clone().expect("the helper image");
     assert_eq!(world.images.get(&helper), Some(&helper));
-    assert_eq!(f.runtime.glimpse(&f.object(), Look::Images).await.unwrap().images.unwrap().helper, Some(helper));
+    assert_eq!(f.runtime.glimpse(&f.object(), Look::Engine).await.unwrap().images.unwrap().helper, Some(helper));
 }
 
 #[tokio::test]

@@ -372,6 +372,12 @@ impl Operator {
         self.docker(&["exec", container, "sh", "-c", script, "fetch", host, port])
     }
 
+    /// Waits until nothing that says this answers a container there: while any network is made, by another test too, Docker 20.10 takes its
+    /// rules between networks away for a moment.
+    pub fn until_out_of_reach(&self, container: &str, host: &str, port: &str, says: &str) {
+        self.wait(&format!("{host} to be out of the reach of {container}"), || (!self.fetch(container, host, port).contains(says)).then_some(()));
+    }
+
     /// The names of this installation's volumes, sorted.
     pub fn volumes(&self) -> Vec<String> {
         self.listed(&["volume", "ls", "--format", "{{.Name}}"])

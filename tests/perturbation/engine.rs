@@ -158,6 +158,12 @@ impl Engine {
         connect::meet(docker, "simulated".to_owned(), false, None).await.map(|client| Client { local: true, ..client })
     }
 
+    /// Nobody watches any more: the watcher knows the engine and is known by it, and neither would ever be freed.
+    pub fn end(&self) {
+        self.inner.intercept(None);
+        self.inner.tap_events(None);
+    }
+
     pub fn view(&self) -> View {
         view(&self.inner.state())
     }

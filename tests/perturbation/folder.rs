@@ -3,12 +3,10 @@
 //! The texts are real: they are read by the product's parser and written by its splice. The protocol towards the controller is that of
 //! the directory source: a listing, then changes; what is missing is gone when it stayed missing for the settling time.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::LocalKey;
 use std::time::Duration;
 
 use dockmaster::resource::{ObjectRef, Origin, Status};
@@ -118,34 +116,32 @@ impl Folder {
 }
 
 /// What a pure function said before: runs of one scenario begin alike, and read and write the same texts.
-struct Memo<K: 'static, V: 'static>(&'static LocalKey<RefCell<HashMap<K, V>>>);
+struct Memo<K, V>(Mutex<Option<HashMap<K, V>>>);
 
 impl<K: Eq + Hash, V: Clone> Memo<K, V> {
     fn get(&self, key: K, say: impl FnOnce(&K) -> V) -> V {
-        if let Some(known) = self.0.with_borrow(|known| known.get(&key).cloned()) {
+        if let Some(known) = self.0.lock().unwrap().as_ref().and_then(|known| known.get(&key)).cloned() {
             return known;
         }
         let value = say(&key);
-        self.0.with_borrow_mut(|known| {
-            if known.len() > 40_000 {
-                known.clear();
-            }
-            known.insert(key, value.clone());
-        });
+        let mut known = self.0.lock().unwrap();
+        let known = known.get_or_insert_default();
+        if known.len() > 40_000 {
+            known.clear();
+        }
+        known.insert(key, value.clone());
         value
     }
 }
 
 type Spliced = Result<String, String>;
 
-thread_local! {
-    static READ: RefCell<HashMap<(String, String), Arc<parse::Parsed>>> = RefCell::default();
-    static SPLICED: RefCell<HashMap<(String, u32, String), Spliced>> = RefCell::default();
-}
+static READ: Memo<(String, String), Arc<parse::Parsed>> = Memo(Mutex::new(None));
+static SPLICED: Memo<(String, u32, String), Spliced> = Memo(Mutex::new(None));
 
 fn read(path: &str, text: &str) -> Arc<parse::Parsed> {
-    Memo(&READ)
-        .get((path.to_owned(), text.to_owned()), |(path, text)| Arc::new(parse::parse_file(text, &FileContext::new(SOURCE, Path::new("/specs"), path, None))))
+    let context = |path: &str| FileContext::new(SOURCE, Path::new("/specs"), path, None);
+    READ.get((path.to_owned(), text.to_owned()), |(path, text)| Arc::new(parse::parse_file(text, &context(path))))
 }
 
 /// The text without its statuses, which stand in lines of their own.
@@ -159,7 +155,7 @@ pub fn stripped(text: &str) -> String {
 }
 
 fn spliced(text: &str, document: u32, status: &Value) -> Spliced {
-    Memo(&SPLICED).get((text.to_owned(), document, status.to_string()), |(text, document, _)| {
+    SPLICED.get((text.to_owned(), document, status.to_string()), |(text, document, _)| {
         splice::set_status(text, *document, Some(status)).map_err(|error| error.to_string())
     })
 }

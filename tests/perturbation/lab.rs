@@ -409,6 +409,7 @@ pub async fn run(scenario: &Scenario, mode: Mode, seed: u64, faults: &[Fault], b
         restless = lab.rest().await;
     }
     lab.check_truth();
+    lab.site.engine.end();
     let seen = lab.site.watcher.seen();
     let mut violations = seen.violations.clone();
     violations.extend(restless);

@@ -2,6 +2,7 @@
 
 mod rig;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -9,10 +10,11 @@ use rig::{Rig, key, workspace};
 
 use jiff::SignedDuration;
 
+use super::Looks;
 use super::run::OnceOutcome;
 use super::store::Rest;
 use crate::config::prune_setting;
-use crate::observed::{Look, Network, State};
+use crate::observed::{Glimpse, Look, Network, Networks, State, World};
 use crate::resource::{ConditionType, ObjectRef, Truth, Uid};
 use crate::runtime::Change;
 use crate::source::{Item, SourceEvent};
@@ -183,9 +185,43 @@ async fn a_listing_that_began_before_a_network_was_made_does_not_take_it_away() 
     assert_eq!(rig.engine.take_calls(), [format!("look {}", keys[0])]);
     // A later one counts.
     let begun = rig.controller.begin_look();
-    rig.controller.take_over(crate::observed::World::default(), begun);
+    rig.controller.take_over(World::default(), begun);
     assert!(rig.controller.world().networks.values().collect::<Vec<&Network>>().is_empty());
     rig.end().await;
+}
+
+#[test]
+fn of_the_networks_of_a_name_the_look_that_began_last_counts() {
+    let seen = |networks: &[(&str, &str)]| -> BTreeMap<String, Network> {
+        let network = |(id, name): &(&str, &str)| Network {
+            id: (*id).to_owned(),
+            name: (*name).to_owned(),
+            owner: None,
+            subnets: Vec::new(),
+            driver: "bridge".to_owned(),
+        };
+        networks.iter().map(|pair| (pair.0.to_owned(), network(pair))).collect()
+    };
+    let mut looks = Looks::default();
+    let mut world = World::default();
+    // When each began, the names asked for, what was seen, and what is known then: ids.
+    for (begun, named, found, known) in [
+        (1, None, seen(&[("1", "a"), ("2", "b"), ("3", "c")]), "1 2 3"),
+        (4, Some("a"), seen(&[("4", "a")]), "2 3 4"),
+        // Earlier than that of its name, and later than that of the others.
+        (2, Some("a"), seen(&[]), "2 3 4"),
+        (3, Some("b"), seen(&[]), "3 4"),
+        // Of all, and earlier than that of one name.
+        (3, None, seen(&[("1", "a"), ("3", "c"), ("5", "d")]), "3 4 5"),
+        (2, None, seen(&[]), "3 4 5"),
+        (2, Some("d"), seen(&[]), "3 4 5"),
+        (5, None, seen(&[("6", "a")]), "6"),
+    ] {
+        let named = named.map(|name: &str| [name.to_owned()].into());
+        let networks = looks.take_networks(begun, Networks { named, seen: found }, &world);
+        world.merge(&key("w0"), Glimpse { networks, ..Glimpse::default() });
+        assert_eq!(world.networks.keys().map(String::as_str).collect::<Vec<_>>().join(" "), known, "{begun}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

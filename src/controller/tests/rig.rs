@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{RunSettings, StatusMode};
 use crate::controller::{Clock, Controller, Host, Parts, Permission, Randomness};
 use crate::desired::naming;
-use crate::observed::{Container, ContainerId, Glimpse, Images, Look, TaskKey, TaskState, World};
+use crate::observed::{Container, ContainerId, Glimpse, Images, Look, Networks, TaskKey, TaskState, World};
 use crate::planner::model::{INSTALLATION, Model};
 use crate::planner::{Capabilities, Operation, Target};
 use crate::resource::quantity;
@@ -177,12 +177,14 @@ impl ContainerRuntime for FakeEngine {
     fn glimpse<'a>(&'a self, object: &'a ObjectRef, look: Look) -> BoxFuture<'a, Result<Glimpse, Error>> {
         let seen = self.ask(format!("look {object}")).map(|()| {
             let world = &self.model().world;
+            let named = (look == Look::Object).then(|| naming::networks_of(INSTALLATION, object));
+            let is_asked = |name: &str| named.as_ref().is_none_or(|names| names.contains(name));
             let mine = |volume: &&crate::observed::Volume| volume.owner.as_ref().is_some_and(|owner| owner.object == *object);
             Glimpse {
                 containers: world.of(object).cloned().collect(),
-                networks: world.networks.values().cloned().collect(),
+                networks: Networks { seen: world.networks.clone().into_iter().filter(|(_, network)| is_asked(&network.name)).collect(), named: named.clone() },
                 volumes: world.volumes.values().filter(mine).cloned().collect(),
-                images: (look == Look::Images).then(|| Images { ids: world.images.clone(), listed: world.images_listed, helper: world.helper.clone() }),
+                images: (look == Look::Engine).then(|| Images { ids: world.images.clone(), listed: world.images_listed, helper: world.helper.clone() }),
             }
         });
         Box::pin(async move { seen })

@@ -69,8 +69,8 @@ impl DockerRuntime {
         };
         // Objects of one namespace want its network at the same moment: the first makes it, the others find it.
         let _alone = self.networking.lock().await;
-        let ours = |networks: &[Network]| networks.iter().any(|network| network.owner.as_ref() == Some(&owner));
-        let mut present = self.networks(Some(name)).await?;
+        let ours = |networks: &BTreeMap<String, Network>| networks.values().any(|network| network.owner.as_ref() == Some(&owner));
+        let mut present = self.networks_named(name).await?;
         if !present.is_empty() && !ours(&present) {
             return Err(refuse(Refusal::NameConflict, format!("a network {name} exists and is not ours: remove it, or use another --installation")));
         }
@@ -83,7 +83,7 @@ impl DockerRuntime {
                 ..Default::default()
             };
             let created = within(CALL, no_conflict(self.client.docker.create_network(request))).await?;
-            present = self.networks(Some(name)).await?;
+            present = self.networks_named(name).await?;
             if created.is_none() && !ours(&present) {
                 return Err(refuse(Refusal::NameConflict, format!("a network {name} appeared and is not ours: remove it, or use another --installation")));
             }
@@ -94,8 +94,8 @@ impl DockerRuntime {
 
     /// 20.10 makes a second network of one name without a word. The oldest stays, by id where they are of one age; all who race here
     /// choose the same.
-    async fn single_network(&self, name: &str, owner: &NetworkOwner, networks: &[Network]) -> Result<(), Error> {
-        let ours: Vec<_> = networks.iter().filter(|network| network.owner.as_ref() == Some(owner)).collect();
+    async fn single_network(&self, name: &str, owner: &NetworkOwner, networks: &BTreeMap<String, Network>) -> Result<(), Error> {
+        let ours: Vec<_> = networks.values().filter(|network| network.owner.as_ref() == Some(owner)).collect();
         let mut ages = Vec::new();
         if ours.len() > 1 {
             for network in &ours {
@@ -139,14 +139,14 @@ impl DockerRuntime {
         if ENGINE_NETWORKS.contains(&name) {
             return Err(refuse(Refusal::Other, format!("the engine's own network `{name}` joins everything on it: name another")));
         }
-        let mut networks = self.networks(Some(name)).await?;
-        if networks.len() > 1 && networks.iter().any(|network| network.owner.is_some()) {
-            networks.retain(|network| network.owner.is_some());
+        let mut networks = self.networks_named(name).await?;
+        if networks.len() > 1 && networks.values().any(|network| network.owner.is_some()) {
+            networks.retain(|_, network| network.owner.is_some());
         }
-        match networks.as_slice() {
+        match networks.into_keys().collect::<Vec<_>>().as_slice() {
             [] => Err(refuse(Refusal::NoNetwork, format!("there is no network {name}"))),
-            [network] => Ok(network.id.clone()),
-            [_, _, ..] => Err(refuse(Refusal::NoNetwork, format!("there are {} networks {name}: remove all but one", networks.len()))),
+            [id] => Ok(id.clone()),
+            ids @ [_, _, ..] => Err(refuse(Refusal::NoNetwork, format!("there are {} networks {name}: remove all but one", ids.len()))),
         }
     }
 
@@ -173,7 +173,7 @@ impl DockerRuntime {
             let whose = found.get(naming::UID).map_or_else(|| "without an owner".to_owned(), |uid| format!("of uid {uid}"));
             return Err(refuse(Refusal::VolumeConflict, format!("a volume {name} exists, {whose}: look into it, then remove or rename it")));
         }
-        self.memory().note(&[], &[volume]);
+        self.memory().note(&BTreeMap::new(), &[volume]);
         Ok(Outcome::Done)
     }
 

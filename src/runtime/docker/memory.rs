@@ -128,7 +128,7 @@ impl Memory {
     }
 
     /// Keeps only what a full listing showed, and learns whose networks and volumes are.
-    pub fn keep(&mut self, containers: &[Container], networks: &[Network], volumes: &[Volume]) {
+    pub fn keep(&mut self, containers: &[Container], networks: &BTreeMap<String, Network>, volumes: &[Volume]) {
         let ids: BTreeSet<&ContainerId> = containers.iter().map(|container| &container.id).collect();
         self.identities.retain(|id, _| ids.contains(id));
         self.versions.retain(|id, _| ids.contains(id));
@@ -139,8 +139,8 @@ impl Memory {
     }
 
     /// Learns whose networks and volumes are; a network answers to its id and to its name.
-    pub fn note(&mut self, networks: &[Network], volumes: &[Volume]) {
-        for network in networks {
+    pub fn note(&mut self, networks: &BTreeMap<String, Network>, volumes: &[Volume]) {
+        for network in networks.values() {
             if let Some(owner) = &network.owner {
                 self.networks.insert(network.id.clone(), owner.object.clone());
                 self.networks.insert(network.name.clone(), owner.object.clone());

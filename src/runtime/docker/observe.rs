@@ -1,6 +1,6 @@
 //! Listing the engine: one call per kind of Docker object, side by side, and inspects only where the remembered ones do not hold.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::error::{status, within};
 use super::{DockerRuntime, convert};
 use crate::desired::naming;
-use crate::observed::{Container, ContainerId, Details, Glimpse, Images, Look, Network, Volume, World};
+use crate::observed::{Container, ContainerId, Details, Glimpse, Images, Look, Network, Networks, Volume, World};
 use crate::resource::ObjectRef;
 use crate::runtime::Error;
 
@@ -29,10 +29,8 @@ impl DockerRuntime {
         self.memory().begin_pass();
         let (info, containers, networks, volumes, images) =
             futures::try_join!(self.info(), self.containers(None), self.networks(None), self.volumes(None), self.images())?;
-        let networks: BTreeMap<String, Network> = networks.into_iter().map(|network| (network.id.clone(), network)).collect();
         let containers = self.complete(containers, &networks).await?;
-        let listed: Vec<Network> = networks.values().cloned().collect();
-        self.memory().keep(&containers, &listed, &volumes);
+        self.memory().keep(&containers, &networks, &volumes);
         let mut world = World {
             engine: info.id.clone().unwrap_or_default(),
             listed: Some((self.now)()),
@@ -50,7 +48,7 @@ impl DockerRuntime {
         Ok(world)
     }
 
-    /// What the engine has of one object, and all networks, and what else is asked for.
+    /// What the engine has of one object, and what else is asked for.
     pub(super) async fn look_at(&self, object: &ObjectRef, look: Look) -> Result<Glimpse, Error> {
         let mut labels = vec![
             format!("{}={}", naming::INSTALLATION, self.installation),
@@ -58,22 +56,21 @@ impl DockerRuntime {
             format!("{}={}", naming::NAME, object.name),
         ];
         labels.extend(object.namespace.as_ref().map(|namespace| format!("{}={namespace}", naming::NAMESPACE)));
+        let named = (look == Look::Object).then(|| naming::networks_of(&self.installation, object));
         let images = async {
             match look {
                 Look::Object => Ok(None),
-                Look::Images => self.images().await.map(Some),
+                Look::Engine => self.images().await.map(Some),
             }
         };
         let (containers, networks, volumes, images) =
-            futures::try_join!(self.containers(Some(labels.clone())), self.networks(None), self.volumes(Some(labels)), images)?;
-        let networks: BTreeMap<String, Network> = networks.into_iter().map(|network| (network.id.clone(), network)).collect();
+            futures::try_join!(self.containers(Some(labels.clone())), self.networks(named.as_ref()), self.volumes(Some(labels)), images)?;
         let mut containers = self.complete(containers, &networks).await?;
         containers.retain(|container| container.owner.as_ref().is_some_and(|owner| owner.object == *object));
         let mut volumes = volumes;
         volumes.retain(|volume| volume.owner.as_ref().is_some_and(|owner| owner.object == *object));
-        let networks: Vec<Network> = networks.into_values().collect();
         self.memory().note(&networks, &volumes);
-        Ok(Glimpse { containers, networks, volumes, images })
+        Ok(Glimpse { containers, networks: Networks { named, seen: networks }, volumes, images })
     }
 
     /// What the engine says of itself. The event stream asks for it at each connection; without a stream it is asked for here.
@@ -100,12 +97,19 @@ impl DockerRuntime {
         Ok(with_mode.filter_map(|(container, mode)| Some((container?, mode))).collect())
     }
 
-    pub(super) async fn networks(&self, name: Option<&str>) -> Result<Vec<Network>, Error> {
-        let filters = name.map(|name| convert::filters([("name", vec![name.to_owned()])]));
+    /// The networks of a name, by id.
+    pub(super) async fn networks_named(&self, name: &str) -> Result<BTreeMap<String, Network>, Error> {
+        self.networks(Some(&[name.to_owned()].into())).await
+    }
+
+    /// The networks of these names, or all of them, by id.
+    async fn networks(&self, named: Option<&BTreeSet<String>>) -> Result<BTreeMap<String, Network>, Error> {
+        let filters = named.map(|names| convert::filters([("name", names.iter().cloned().collect())]));
         let list = within(LIST, self.client.docker.list_networks(Some(ListNetworksOptions { filters }))).await?;
         // The filter finds parts of names too.
-        let exact = |network: &Network| name.is_none_or(|name| network.name == name);
-        Ok(list.into_iter().filter_map(|network| convert::network(&self.installation, network)).filter(exact).collect())
+        let exact = |network: &Network| named.is_none_or(|names| names.contains(&network.name));
+        let networks = list.into_iter().filter_map(|network| convert::network(&self.installation, network)).filter(exact);
+        Ok(networks.map(|network| (network.id.clone(), network)).collect())
     }
 
     async fn volumes(&self, labels: Option<Vec<String>>) -> Result<Vec<Volume>, Error> {

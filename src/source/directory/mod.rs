@@ -246,7 +246,9 @@ impl Watcher {
         let mut news = Vec::new();
         if let Some(read) = self.teller.news(scanner, first, now) {
             news = read;
-            self.shared.state().held = self.teller.held();
+            if let Some(held) = self.teller.held_anew() {
+                self.shared.state().held = held;
+            }
         }
         news.extend(self.teller.bared(&look.bared));
         let before = self.shared.state().trusted.clone();

@@ -13,14 +13,28 @@ use crate::source::SourceEvent;
 /// A document, by what it declares and where it is.
 pub type Place = (ObjectRef, Origin);
 
+/// What was said of a document.
+#[derive(Debug)]
+struct Said {
+    digest: String,
+    /// The text of the status that was found with it.
+    status: Option<Arc<str>>,
+    /// In which pass it was found last.
+    found: u64,
+}
+
 /// What was said.
 #[derive(Debug)]
 pub struct Teller {
     source: String,
     /// The [`Scanner::changes`] of which everything was said.
     told: Option<u64>,
-    /// What is in force, with the digest that was said, and the text of the status that was found with it.
-    said: BTreeMap<Place, (String, Option<Arc<str>>)>,
+    /// What is in force.
+    said: BTreeMap<Place, Said>,
+    /// How often there was news.
+    passes: u64,
+    /// Whether what is in force and found is other than when it was last asked for.
+    is_held_anew: bool,
     /// What is wrong with which file, and what it shields.
     wrong: BTreeMap<String, (Vec<String>, Vec<ObjectRef>)>,
     /// What was not found any more, all of it, and since when.
@@ -31,12 +45,21 @@ pub struct Teller {
 impl Teller {
     /// Of a source of that name that has said nothing.
     pub fn new(source: &str, now: Instant) -> Self {
-        Self { source: source.to_owned(), told: None, said: BTreeMap::new(), wrong: BTreeMap::new(), missing: BTreeSet::new(), since: now }
+        Self {
+            source: source.to_owned(),
+            told: None,
+            said: BTreeMap::new(),
+            passes: 0,
+            is_held_anew: false,
+            wrong: BTreeMap::new(),
+            missing: BTreeSet::new(),
+            since: now,
+        }
     }
 
-    /// What is in force and was found, or could not be looked for, last time.
-    pub fn held(&self) -> BTreeSet<Place> {
-        self.said.keys().filter(|place| !self.missing.contains(place)).cloned().collect()
+    /// What is in force and was found, or could not be looked for, last time; `None`: the same as when this was last asked.
+    pub fn held_anew(&mut self) -> Option<BTreeSet<Place>> {
+        std::mem::take(&mut self.is_held_anew).then(|| self.said.keys().filter(|place| !self.missing.contains(place)).cloned().collect())
     }
 
     /// Whether documents are missing that were not said to be gone yet.
@@ -50,32 +73,36 @@ impl Teller {
             return None;
         }
         let mut events = Vec::new();
-        let mut found = BTreeSet::new();
         let mut arrived = BTreeSet::new();
+        self.passes += 1;
+        // Most of many documents are as they were: of these nothing is made anew.
         for (item, status) in scanner.files().flat_map(|(_, content)| content.items.iter().zip(&content.statuses)) {
             let place = (item.resource.reference(), item.origin.clone());
-            found.insert(place.clone());
-            let before = self.said.insert(place.clone(), (item.digest.clone(), status.clone()));
-            match before {
-                Some((digest, known)) if digest == item.digest => {
-                    if known != *status {
+            let known = self.said.get_mut(&place);
+            match known {
+                Some(known) if known.digest == item.digest => {
+                    known.found = self.passes;
+                    if known.status != *status {
+                        known.status.clone_from(status);
                         events.push(SourceEvent::Reported { object: place.0, origin: place.1, status: item.resource.status().cloned() });
                     }
                 }
                 Some(_) | None => {
-                    if before.is_none() {
-                        arrived.insert(place.0);
+                    if known.is_none() {
+                        arrived.insert(place.0.clone());
                     }
+                    self.said.insert(place, Said { digest: item.digest.clone(), status: status.clone(), found: self.passes });
                     let item = Box::new(item.clone());
                     events.push(if first { SourceEvent::InitApply(item) } else { SourceEvent::Apply(item) });
                 }
             }
         }
-        let lost: BTreeSet<Place> = self.said.keys().filter(|place| !found.contains(place)).cloned().collect();
+        let lost: BTreeSet<Place> = self.said.iter().filter(|(_, said)| said.found != self.passes).map(|(place, _)| place.clone()).collect();
         let (shielded, missing): (BTreeSet<Place>, BTreeSet<Place>) = lost.into_iter().partition(|(_, origin)| scanner.shields(&origin.path));
         // What came up elsewhere has moved.
         let (moved, missing): (BTreeSet<Place>, BTreeSet<Place>) = missing.into_iter().partition(|(object, _)| arrived.contains(object));
         self.said.retain(|place, _| !moved.contains(place));
+        self.is_held_anew |= !arrived.is_empty() || !moved.is_empty() || missing != self.missing;
         if !missing.is_subset(&self.missing) {
             self.since = now;
         }
@@ -193,8 +220,9 @@ mod tests {
             brief(&gone)
         }
 
-        fn held(&self) -> Vec<String> {
-            self.teller.held().into_iter().map(|(_, origin)| origin.path).collect()
+        /// What is held, each time that it is another than before.
+        fn held(&mut self) -> Option<Vec<String>> {
+            self.teller.held_anew().map(|places| places.into_iter().map(|(_, origin)| origin.path).collect())
         }
     }
 
@@ -208,14 +236,21 @@ mod tests {
         rig.remove("a.yaml");
         assert_eq!(rig.news(1), NONE);
         assert!(rig.teller.is_missing_any());
-        assert_eq!((rig.held(), rig.teller.due(SETTLE)), (vec!["b.yaml".to_owned()], Some(rig.at(11))));
+        assert_eq!((rig.held(), rig.teller.due(SETTLE)), (Some(vec!["b.yaml".to_owned()]), Some(rig.at(11))));
         assert_eq!(rig.gone(rig.at(11) - Duration::from_nanos(1)), NONE);
         assert_eq!(rig.gone(rig.at(11)), ["gone a.yaml#0"]);
         assert!(!rig.teller.is_missing_any());
-        assert_eq!((rig.held(), rig.teller.due(SETTLE), rig.gone(rig.at(1000))), (vec!["b.yaml".to_owned()], None, vec![]));
+        assert_eq!((rig.held(), rig.teller.due(SETTLE), rig.gone(rig.at(1000))), (None, None, vec![]));
         // What was there all the time is not said again, and what is gone is new when it comes back.
         rig.write("a.yaml", &spec("a", "x"));
         assert_eq!(rig.news(20), ["apply a.yaml#0"]);
+        assert_eq!(rig.held(), Some(vec!["a.yaml".to_owned(), "b.yaml".to_owned()]));
+        rig.write("a.yaml", &spec("a", "other"));
+        assert_eq!((rig.news(21), rig.held()), (vec!["apply a.yaml#0".to_owned()], None));
+        // One that moved is held where it is now.
+        fs::rename(rig.directory.path().join("a.yaml"), rig.directory.path().join("c.yaml")).unwrap();
+        rig.news(22);
+        assert_eq!(rig.held(), Some(vec!["c.yaml".to_owned(), "b.yaml".to_owned()]));
     }
 
     #[test]
@@ -238,7 +273,7 @@ mod tests {
         assert_eq!((rig.news(5), rig.teller.due(SETTLE)), (vec![], Some(rig.at(15))));
         rig.write("b.yaml", &spec("b", "x"));
         assert_eq!((rig.news(7), rig.teller.due(SETTLE)), (vec![], Some(rig.at(15))));
-        assert_eq!(rig.held(), ["b.yaml", "c.yaml"]);
+        assert_eq!(rig.held(), Some(vec!["b.yaml".to_owned(), "c.yaml".to_owned()]));
         assert_eq!(rig.gone(rig.at(15)), ["gone a.yaml#0"]);
     }
 
