@@ -34,7 +34,7 @@ impl Controller {
                 admission: record.admission,
                 hold: hold.filter(|_| record.tombstone.is_none()),
                 tombstone: record.tombstone,
-                status,
+                status: status.map(Arc::new),
                 failures: 0,
                 port_failures: Vec::new(),
                 not_before: None,
@@ -48,7 +48,7 @@ impl Controller {
             let services: Vec<String> = status.services.iter().filter_map(|service| service.id.clone()).collect();
             services.into_iter().chain(status.container.as_ref().map(|container| container.id.clone())).collect::<Vec<_>>()
         };
-        let known = self.store().objects.values().filter_map(|entry| entry.status.as_ref()).flat_map(ids).collect();
+        let known = self.store().objects.values().filter_map(|entry| entry.status.as_deref()).flat_map(ids).collect();
         self.parts.runtime.recall(known);
         Ok(())
     }
@@ -126,7 +126,7 @@ impl Controller {
         let fresh = Admission { uid: self.identity(now), generation: 1, created: now };
         let document = Document { object: key.clone(), text: item.text.clone(), digest: item.digest.clone(), origin: item.origin.clone() };
         let admitted = self.parts.ledger.admit(&document, fresh, recovered).await?;
-        let status = item.resource.take_status();
+        let status = item.resource.status_mut().take();
         let says_expired = status.and_then(|status| Some(status.get("phase")?.as_str()? == "Expired")).unwrap_or_default();
         let item = Arc::new(item);
         {

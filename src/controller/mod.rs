@@ -92,7 +92,7 @@ pub struct Parts {
 #[derive(Clone, Debug)]
 pub enum Announcement {
     /// A status.
-    Status(ObjectRef, Box<Status>),
+    Status(ObjectRef, Arc<Status>),
     /// An event.
     Event(Event),
     /// An object is gone, and so is its data or its tombstone.
@@ -183,7 +183,7 @@ impl Controller {
     }
 
     /// The objects that have a status, with the generation of their spec.
-    pub fn statuses(&self) -> Vec<(ObjectRef, u64, Status)> {
+    pub fn statuses(&self) -> Vec<(ObjectRef, u64, Arc<Status>)> {
         let store = self.store();
         let with_status = store.objects.iter().filter_map(|(key, entry)| entry.status.as_ref().map(|status| (key, entry, status)));
         with_status.map(|(key, entry, status)| (key.clone(), entry.admission.generation, status.clone())).collect()

@@ -1,6 +1,7 @@
 //! One object: facts, intent, plan, check, execute, record, status; again until there is nothing left to do now.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -132,7 +133,7 @@ impl Controller {
             let Some(entry) = self.store().objects.get(key).cloned() else { return Ok(Turn::Settled) };
             if let Some(Resource::Tenant(_) | Resource::WorkspaceType(_)) = entry.item.as_ref().map(|item| &item.resource) {
                 let now = self.now();
-                let mut status = project::definition(entry.admission.generation, entry.status.as_ref(), now);
+                let mut status = project::definition(entry.admission.generation, entry.status.as_deref(), now);
                 status.conditions.extend(entry.hold.clone());
                 let revision = self.revision();
                 self.publish(key, &entry, status, now).await;
@@ -385,12 +386,12 @@ impl Controller {
             let world = self.world();
             let address = self.parts.settings.publish_address;
             let generation = entry.admission.generation;
-            project::project(&Projection { object: key, generation, desired, world: &world, facts, before: entry.status.as_ref(), address, now }, plan)
+            project::project(&Projection { object: key, generation, desired, world: &world, facts, before: entry.status.as_deref(), address, now }, plan)
         };
         if desired.is_none()
             && let (Some(before), Intent::Hold(_)) = (&entry.status, intent)
         {
-            status = Status { phase: before.phase, conditions: status.conditions, ..before.clone() };
+            status = Status { phase: before.phase, conditions: status.conditions, ..Status::clone(before) };
         }
         status.conditions.extend(self.source_condition(entry, now));
         self.publish(key, entry, status, now).await;
@@ -416,16 +417,17 @@ impl Controller {
 
     /// Keeps a status, tells those who watch, and writes it where it lives; all only when it says something new.
     async fn publish(&self, key: &ObjectRef, entry: &Entry, status: Status, now: Timestamp) {
+        let status = Arc::new(status);
         if entry.status.as_ref() != Some(&status) {
             self.revise();
             if let Some(known) = self.store().objects.get_mut(key) {
                 known.status = Some(status.clone());
             }
-            let value = serde_json::to_value(&status).unwrap_or_default();
+            let value = serde_json::to_value(status.as_ref()).unwrap_or_default();
             if let Err(error) = self.parts.ledger.save_status(key, &value, now).await {
                 tracing::warn!(object = %key, error = &error as &dyn std::error::Error, "a status was not kept");
             }
-            drop(self.announcements.send(Announcement::Status(key.clone(), Box::new(status.clone()))));
+            drop(self.announcements.send(Announcement::Status(key.clone(), status.clone())));
             if entry.status.as_ref().map(|before| before.phase) != Some(status.phase) {
                 self.enqueue_waiters(key);
                 if status.phase == Phase::Stopped {
@@ -456,7 +458,7 @@ impl Controller {
                         }
                     }
                     WaitKey::Object(_) | WaitKey::Container(_) | WaitKey::Leases | WaitKey::Roster(_) | WaitKey::Turn | WaitKey::Time => {
-                        store.waiters.entry(waiting.on.clone()).or_default().insert(key.clone());
+                        store.wait(key, &waiting.on);
                     }
                 }
             }

@@ -29,7 +29,9 @@ pub struct Store {
     /// Objects and namespaces of which something has changed in the engine, or may have, since they were looked at, and how far they are to be.
     pub stale: BTreeMap<ObjectRef, Look>,
     /// Who is planned again when something changes.
-    pub waiters: BTreeMap<WaitKey, BTreeSet<ObjectRef>>,
+    waiters: BTreeMap<WaitKey, BTreeSet<ObjectRef>>,
+    /// The same by who waits.
+    waits: BTreeMap<ObjectRef, Vec<WaitKey>>,
     /// For whom a task works.
     pub task_owners: BTreeMap<TaskKey, BTreeSet<ObjectRef>>,
     /// Ports that could not be bound, and until when they are left alone.
@@ -58,7 +60,7 @@ pub struct Entry {
     /// Why nothing may be done.
     pub hold: Option<Condition>,
     /// What was last found.
-    pub status: Option<Status>,
+    pub status: Option<Arc<Status>>,
     /// Failures in a row.
     pub failures: u32,
     /// When ports could not be bound, in a row.
@@ -182,12 +184,20 @@ impl Store {
         }
     }
 
+    /// Remembers that an object waits for something.
+    pub fn wait(&mut self, key: &ObjectRef, on: &WaitKey) {
+        if self.waiters.entry(on.clone()).or_default().insert(key.clone()) {
+            self.waits.entry(key.clone()).or_default().push(on.clone());
+        }
+    }
+
     /// Forgets what an object waits for.
     pub fn stop_waiting(&mut self, key: &ObjectRef) {
-        self.waiters.retain(|_, waiting| {
-            waiting.remove(key);
-            !waiting.is_empty()
-        });
+        for on in self.waits.remove(key).into_iter().flatten() {
+            if self.waiters.get_mut(&on).is_some_and(|waiting| waiting.remove(key) && waiting.is_empty()) {
+                self.waiters.remove(&on);
+            }
+        }
     }
 
     /// Whether an inherited change may replace an object now.
@@ -259,6 +269,21 @@ pub fn is_believable(gone: usize, total: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_is_known_until_it_waits_no_more() {
+        let [a, b] = ["a", "b"].map(|name| ObjectRef::new(Kind::Workspace, "alice", name));
+        let mut store = Store::default();
+        for (key, on) in [(&a, WaitKey::Turn), (&a, WaitKey::Turn), (&a, WaitKey::Leases), (&b, WaitKey::Turn)] {
+            store.wait(key, &on);
+        }
+        assert_eq!((store.waiting_for(&WaitKey::Turn), store.waiting_for(&WaitKey::Leases)), (vec![a.clone(), b.clone()], vec![a.clone()]));
+        store.stop_waiting(&a);
+        assert_eq!((store.waiting_for(&WaitKey::Turn), store.waiting_for(&WaitKey::Leases)), (vec![b.clone()], vec![]));
+        store.wait(&a, &WaitKey::Leases);
+        store.stop_waiting(&b);
+        assert_eq!((store.waiters.len(), store.waits.len()), (1, 1));
+    }
 
     #[test]
     fn deletions_that_are_believed() {

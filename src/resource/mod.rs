@@ -275,13 +275,13 @@ impl Resource {
         }
     }
 
-    /// Takes the status out of the document.
-    pub fn take_status(&mut self) -> Option<serde_json::Value> {
+    /// The place of the status in the document, to put one there or take it away.
+    pub fn status_mut(&mut self) -> &mut Option<serde_json::Value> {
         match self {
-            Resource::Workspace(o) => o.status.take(),
-            Resource::Preview(o) => o.status.take(),
-            Resource::WorkspaceType(o) => o.status.take(),
-            Resource::Tenant(o) => o.status.take(),
+            Resource::Workspace(o) => &mut o.status,
+            Resource::Preview(o) => &mut o.status,
+            Resource::WorkspaceType(o) => &mut o.status,
+            Resource::Tenant(o) => &mut o.status,
         }
     }
 

@@ -63,13 +63,13 @@ impl Slots {
 #[derive(Default)]
 struct Slot {
     /// The newest status that is not written yet.
-    wanted: Option<(Origin, Status)>,
+    wanted: Option<(Origin, Arc<Status>)>,
     /// Not before this instant, unless the phase changes.
     paced: Option<Instant>,
     /// When it was written without a change of phase, within [`WINDOW`].
     repeats: VecDeque<Instant>,
     /// What was written last.
-    written: Option<(Origin, Status)>,
+    written: Option<(Origin, Arc<Status>)>,
     /// A write is under way.
     writing: bool,
     /// Where it stands in [`Slots::due`].
@@ -86,7 +86,7 @@ impl Slot {
     }
 
     /// Remembers a write, and says how long the next one waits.
-    fn wrote(&mut self, origin: Origin, status: Status, now: Instant) {
+    fn wrote(&mut self, origin: Origin, status: Arc<Status>, now: Instant) {
         if self.written.as_ref().is_some_and(|(_, written)| written.phase == status.phase) {
             self.repeats.push_back(now);
         }
@@ -105,7 +105,7 @@ impl Reporter {
     }
 
     /// Wants a status written; nothing happens if it is what was written last.
-    pub fn offer(&self, object: &ObjectRef, origin: &Origin, status: &Status) {
+    pub fn offer(&self, object: &ObjectRef, origin: &Origin, status: &Arc<Status>) {
         let is_wanted = self.slots().change(object, |slot| {
             let news = (origin.clone(), status.clone());
             slot.wanted = (slot.written.as_ref() != Some(&news)).then_some(news);
@@ -128,7 +128,7 @@ impl Reporter {
     /// That status was found in the document: where it is not what was written there last, what was written is not known any more.
     pub fn saw(&self, object: &ObjectRef, origin: &Origin, status: Option<&serde_json::Value>) {
         self.slots().change(object, |slot| {
-            let same = |(at, written): &(Origin, Status)| at == origin && serde_json::to_value(written).ok().as_ref() == status;
+            let same = |(at, written): &(Origin, Arc<Status>)| at == origin && serde_json::to_value(written.as_ref()).ok().as_ref() == status;
             if !slot.written.as_ref().is_some_and(same) {
                 slot.written = None;
             }
@@ -171,7 +171,7 @@ impl Reporter {
     }
 
     /// The next status whose time has come; at the end that of all.
-    fn take(&self, ending: bool) -> Option<(ObjectRef, Origin, Status)> {
+    fn take(&self, ending: bool) -> Option<(ObjectRef, Origin, Arc<Status>)> {
         let mut slots = self.slots();
         let (_, object) = slots.due.first().filter(|(at, _)| ending || *at <= Instant::now())?.clone();
         let (origin, status) = slots.change(&object, |slot| {
@@ -186,7 +186,7 @@ impl Reporter {
         self.slots().due.first().map(|(at, _)| *at)
     }
 
-    async fn write(&self, object: ObjectRef, origin: Origin, status: Status, ending: bool) {
+    async fn write(&self, object: ObjectRef, origin: Origin, status: Arc<Status>, ending: bool) {
         let result = self.sink.write(&object, &origin, &status).await;
         if let Err(error) = &result {
             match error {
@@ -204,7 +204,7 @@ impl Reporter {
             }
             slot.paced = Some(Instant::now() + RETRY);
             // The same phase and not the same status: it is tried again at its time.
-            slot.written = Some((origin.clone(), Status { conditions: Vec::new(), ..status.clone() }));
+            slot.written = Some((origin.clone(), Arc::new(Status { conditions: Vec::new(), ..Status::clone(&status) })));
             // At the end there is no other time.
             if !ending {
                 slot.wanted.get_or_insert((origin, status));
@@ -239,10 +239,10 @@ mod tests {
         }
     }
 
-    fn status(phase: Phase, generation: u64) -> Status {
+    fn status(phase: Phase, generation: u64) -> Arc<Status> {
         let mut status = crate::status::project::definition(generation, None, jiff::Timestamp::UNIX_EPOCH);
         status.phase = phase;
-        status
+        Arc::new(status)
     }
 
     fn of(name: &str) -> (ObjectRef, Origin) {

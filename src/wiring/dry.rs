@@ -147,12 +147,20 @@ struct Planned {
 async fn planned(settings: &RunSettings, ledger: Arc<dyn Ledger>, chosen: &[Chosen], clock: Arc<dyn Clock>) -> Result<Planned, Failure> {
     let remembered = ledger.setting(HELPER_SETTING).await?;
     let ledger: Arc<dyn Ledger> = Arc::new(OverlayLedger::new(ledger));
+    let lists = async {
+        let mut lists = Vec::new();
+        for choice in chosen {
+            lists.push(list(settings, &choice.root).await?);
+        }
+        Ok(lists)
+    };
+    // The specs are read while the engine says what it is.
+    let (runtime, lists) = futures::try_join!(super::runtime(settings, remembered.as_deref()), lists)?;
     let mut listings: BTreeMap<String, Listing> = BTreeMap::new();
     let mut sources: Vec<Arc<dyn SpecSource>> = Vec::new();
     let mut wanted: Vec<ObjectRef> = Vec::new();
     let mut problems: Vec<String> = Vec::new();
-    for choice in chosen {
-        let Listed { source, items, invalid } = list(settings, &choice.root).await?;
+    for (choice, Listed { source, items, invalid }) in chosen.iter().zip(lists) {
         let below = |origin: &Origin| choice.below.as_ref().is_none_or(|below| choice.root.path.join(&origin.path).starts_with(below));
         wanted.extend(items.iter().filter(|item| below(&item.origin)).map(|item| item.resource.reference()));
         problems.extend(invalid.iter().filter(|invalid| below(&invalid.origin)).flat_map(|invalid| invalid.errors.clone()));
@@ -165,7 +173,7 @@ async fn planned(settings: &RunSettings, ledger: Arc<dyn Ledger>, chosen: &[Chos
     let partial = chosen.iter().all(|choice| choice.below.is_some());
     let controller = Controller::new(Parts {
         randomness: Arc::new(SystemRandomness),
-        runtime: Arc::new(super::runtime(settings, remembered.as_deref()).await?),
+        runtime: Arc::new(runtime),
         ledger,
         sources,
         reporter: Arc::new(Reporter::new(Arc::new(Nowhere))),

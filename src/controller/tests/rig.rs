@@ -389,7 +389,7 @@ impl Rig {
         begun.elapsed()
     }
 
-    pub fn status(&self, object: &ObjectRef) -> Option<Status> {
+    pub fn status(&self, object: &ObjectRef) -> Option<Arc<Status>> {
         self.controller.statuses().into_iter().find(|(key, ..)| key == object).map(|(_, _, status)| status)
     }
 

@@ -91,8 +91,9 @@ where
 /// # Errors
 /// As for [`connect`].
 pub async fn meet(docker: Docker, host: String, near: bool, config: Option<PathBuf>) -> Result<Client, Error> {
-    let version = within(HELLO, docker.version()).await.map_err(|error| unreachable(&host, &error))?;
-    let info = within(HELLO, docker.info()).await.map_err(|error| unreachable(&host, &error))?;
+    // Each takes an engine long: it asks the programs that it is made of.
+    let said = futures::try_join!(within(HELLO, docker.version()), within(HELLO, docker.info()));
+    let (version, info) = said.map_err(|error| unreachable(&host, &error))?;
     let api = version.api_version.as_deref().and_then(parse_api).unwrap_or_default();
     if api < OLDEST_API {
         return Err(refused(format!(

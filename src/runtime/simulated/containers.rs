@@ -52,7 +52,7 @@ pub fn list(engine: &mut Engine, request: &Request) -> Served {
     let limit = request.query("limit").and_then(|text| text.parse::<usize>().ok()).filter(|limit| *limit > 0);
     let all = request.flag("all") || limit.is_some() || filters.has("status") || filters.has("exited");
     let mut containers: Vec<&Container> =
-        engine.containers.values().filter(|container| (all || container.is_running()) && engine.listed(&filters, container)).collect();
+        engine.with_labels(filters.values("label")).filter(|container| (all || container.is_running()) && engine.listed(&filters, container)).collect();
     containers.sort_by(|left, right| right.created.cmp(&left.created).then_with(|| left.id.cmp(&right.id)));
     containers.truncate(limit.unwrap_or(usize::MAX));
     let size = request.flag("size");

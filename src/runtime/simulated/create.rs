@@ -117,7 +117,7 @@ pub fn create(engine: &mut Engine, request: &Request) -> Served {
         was_running: false,
         started_at: Duration::ZERO,
     };
-    engine.containers.insert(id.clone(), container);
+    engine.add_container(container);
     engine.tell_container(&id, "create", &[]);
     Ok(Reply::json(201, &json!({"Id": id, "Warnings": []})))
 }

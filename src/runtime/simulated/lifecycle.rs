@@ -364,7 +364,7 @@ impl Engine {
         if self.gone.len() > GONE {
             self.gone.pop_front();
         }
-        self.containers.remove(id);
+        self.take_container(id);
         self.names.retain(|_, holder| holder != id);
         self.execs.retain(|_, exec| exec.container != id);
         let mut attributes: BTreeMap<String, String> = (*labels).clone();

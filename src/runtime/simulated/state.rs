@@ -25,6 +25,8 @@ pub struct Engine {
     pub host: Host,
     /// By id.
     pub containers: BTreeMap<String, Container>,
+    /// Containers by each of their labels, written `key=value`.
+    pub labelled: BTreeMap<String, BTreeSet<String>>,
     /// Names that are taken, with the container that has them; a name is taken before its container exists.
     pub names: BTreeMap<String, String>,
     /// By id.
@@ -476,6 +478,7 @@ impl Engine {
             containers: BTreeMap::new(),
             names: BTreeMap::new(),
             networks: BTreeMap::new(),
+            labelled: BTreeMap::new(),
             volumes: BTreeMap::new(),
             images: BTreeMap::new(),
             execs: BTreeMap::new(),
@@ -532,6 +535,32 @@ impl Engine {
     pub(super) fn pid(&mut self) -> u32 {
         self.next_pid += 7;
         self.next_pid
+    }
+
+    pub(super) fn add_container(&mut self, container: Container) {
+        for (key, value) in container.labels.iter() {
+            self.labelled.entry(format!("{key}={value}")).or_default().insert(container.id.clone());
+        }
+        self.containers.insert(container.id.clone(), container);
+    }
+
+    pub(super) fn take_container(&mut self, id: &str) {
+        let Some(container) = self.containers.remove(id) else { return };
+        for (key, value) in container.labels.iter() {
+            let label = format!("{key}={value}");
+            if self.labelled.get_mut(&label).is_some_and(|labelled| labelled.remove(id) && labelled.is_empty()) {
+                self.labelled.remove(&label);
+            }
+        }
+    }
+
+    /// Containers among which are all that have these labels, `key=value` or `key`: of many containers not each is looked at for each list.
+    pub(super) fn with_labels<'a>(&'a self, labels: &[String]) -> Box<dyn Iterator<Item = &'a Container> + 'a> {
+        let rarest = labels.iter().filter(|label| label.contains('=')).min_by_key(|label| self.labelled.get(*label).map_or(0, BTreeSet::len));
+        match rarest {
+            Some(label) => Box::new(self.labelled.get(label).into_iter().flatten().filter_map(|id| self.containers.get(id))),
+            None => Box::new(self.containers.values()),
+        }
     }
 
     /// The container behind a full id, a name, or the beginning of an id.

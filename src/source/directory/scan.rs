@@ -28,9 +28,9 @@ const LEFTOVER: Duration = Duration::from_secs(10);
 /// What a file said when it was last read.
 #[derive(Debug, Default)]
 pub struct Content {
-    /// Its good documents.
+    /// Its good documents, each without its status.
     pub items: Vec<Item>,
-    /// The text of the status of each, made once for each reading: there may be many more files than those that were read.
+    /// The JSON text of the status of each: a tenth of what it takes as a tree, and there may be very many.
     pub statuses: Vec<Option<Arc<str>>>,
     /// What is wrong with the others, rendered.
     pub errors: Vec<String>,
@@ -166,12 +166,12 @@ impl Scanner {
         match read_regular(&self.root.path.join(path)) {
             Ok((_, now)) if now != stamp && !at_once => Read::Restless,
             Ok((bytes, _)) => {
-                let parsed = parse_bytes(&bytes, &context);
+                let mut parsed = parse_bytes(&bytes, &context);
                 let errors = parsed.problems.iter().filter(|problem| problem.severity == Severity::Error).map(Problem::rendered).collect();
                 for warning in parsed.problems.iter().filter(|problem| problem.severity == Severity::Warning) {
                     tracing::warn!(file = context.display, "{}", warning.rendered());
                 }
-                let statuses = parsed.items.iter().map(|item| item.resource.status().map(|status| status.to_string().into())).collect();
+                let statuses = parsed.items.iter_mut().map(|item| item.resource.status_mut().take().map(|status| status.to_string().into())).collect();
                 Read::Known(Known { found: Ok(stamp), content: Content { items: parsed.items, statuses, errors } })
             }
             // Gone since it was listed: the next listing tells.

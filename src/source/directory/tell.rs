@@ -23,6 +23,11 @@ struct Said {
     found: u64,
 }
 
+/// A status from the text that was made of it.
+fn read_again(text: Option<&str>) -> Option<serde_json::Value> {
+    text.and_then(|text| serde_json::from_str(text).ok())
+}
+
 /// What was said.
 #[derive(Debug)]
 pub struct Teller {
@@ -84,7 +89,7 @@ impl Teller {
                     known.found = self.passes;
                     if known.status != *status {
                         known.status.clone_from(status);
-                        events.push(SourceEvent::Reported { object: place.0, origin: place.1, status: item.resource.status().cloned() });
+                        events.push(SourceEvent::Reported { object: place.0, origin: place.1, status: read_again(status.as_deref()) });
                     }
                 }
                 Some(_) | None => {
@@ -92,7 +97,8 @@ impl Teller {
                         arrived.insert(place.0.clone());
                     }
                     self.said.insert(place, Said { digest: item.digest.clone(), status: status.clone(), found: self.passes });
-                    let item = Box::new(item.clone());
+                    let mut item = Box::new(item.clone());
+                    *item.resource.status_mut() = read_again(status.as_deref());
                     events.push(if first { SourceEvent::InitApply(item) } else { SourceEvent::Apply(item) });
                 }
             }
