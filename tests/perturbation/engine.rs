@@ -297,9 +297,9 @@ fn container(container: &state::Container, images: &BTreeMap<String, state::Imag
         name: container.name.clone(),
         state: if container.status == Status::Exited { "exited".to_owned() } else { container.status.word().to_owned() },
         image: tags.filter(|tags| !tags.is_empty()).unwrap_or_else(|| container.image.clone()),
-        labels: BTreeMap::clone(&container.labels),
+        labels: container.labels.clone(),
         env: env.into_iter().flatten().filter_map(|env| env.as_str().map(str::to_owned)).collect(),
-        command: Vec::clone(&container.argv),
+        command: container.argv.clone(),
         mounts: container
             .mounts
             .iter()

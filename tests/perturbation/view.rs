@@ -1,6 +1,7 @@
 //! What an engine holds, as plain data that checks read, whatever the engine is made of.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use dockmaster::desired::naming;
 
@@ -20,9 +21,9 @@ pub struct Container {
     pub name: String,
     pub state: String,
     pub image: String,
-    pub labels: BTreeMap<String, String>,
+    pub labels: Arc<BTreeMap<String, String>>,
     pub env: Vec<String>,
-    pub command: Vec<String>,
+    pub command: Arc<Vec<String>>,
     /// Volume or host path, and where it is mounted.
     pub mounts: Vec<(String, String)>,
     /// Network name, id and aliases.
