@@ -63,7 +63,8 @@ impl<E> From<io::Error> for Failure<E> {
 /// A file that was saved less than this ago is left alone for the rest of it: the one who saves may not be done.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// One writer of ours at a time per file, from its reading to its being settled; files share locks by hash.
+/// One writer of ours at a time per file, from its reading to its being settled; files share locks by hash, which are many
+/// more than the writes at a time.
 static LOCKS: [tokio::sync::Mutex<()>; 1024] = [const { tokio::sync::Mutex::const_new(()) }; 1024];
 
 /// The whole protocol: waits until the file is quiet, replaces it, waits [`GRACE`], settles, and begins again where somebody else was at it.

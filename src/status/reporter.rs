@@ -26,7 +26,7 @@ const SLOW: Duration = Duration::from_secs(600);
 const WINDOW: Duration = Duration::from_secs(3600);
 /// Time after which a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(30);
-/// Writes at a time. Each is waiting for half a second.
+/// Writes at a time. Each of them waits more than it works.
 const AT_ONCE: usize = 64;
 /// The longest that the end waits for what is still to be written.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -38,6 +38,7 @@ pub struct Reporter {
     changed: Notify,
 }
 
+/// All of them, and when which is due: with many objects, no write looks at all.
 #[derive(Default)]
 struct Slots {
     of: BTreeMap<ObjectRef, Slot>,

@@ -27,10 +27,10 @@ pub enum Of {
 /// Disturbed runs of one swarm: its undisturbed one takes as long as each of them.
 const OF_A_SWARM: u64 = 4;
 
-/// One run in so many is of a swarm, which takes as long as four others.
-const EACH_SWARM: u64 = 32;
-/// So many of them have one fault; the others two or three.
-const EACH_SINGLE: u64 = 16;
+/// Of so many runs one is of a swarm, which takes as long as some four others.
+const ROUND: u64 = 32;
+/// So many of a round have one fault; the others two or three.
+const SINGLES: u64 = 16;
 
 /// First one fault at every call of every scenario; then the other faults at each call, and between them pairs and triples of faults and
 /// swarms of specs.
@@ -40,14 +40,14 @@ pub fn jobs(all: &[Scenario], references: &[[Outcome; 2]], seed: u64) -> impl It
     let mut singles = (0..kinds).flat_map(move |round| single(all, references, round));
     let mut pairs = pairs(all, references, seed);
     (0_u64..).map_while(move |turn| {
-        let job = match turn % EACH_SWARM {
+        let job = match turn % ROUND {
             _ if turn < first as u64 => singles.next(),
             0 => {
-                let (faults, swarm) = (seed.wrapping_mul(1 << 32) + turn, turn / EACH_SWARM / OF_A_SWARM);
+                let (faults, swarm) = (seed.wrapping_mul(1 << 32) + turn, turn / ROUND / OF_A_SWARM);
                 let of = Of::Swarm(seed.wrapping_mul(1 << 32) + swarm, faults);
                 Some(Job { of, mode: mode(swarm), faults: Vec::new(), twice: false })
             }
-            1..=EACH_SINGLE => singles.next().or_else(|| pairs.next()),
+            1..=SINGLES => singles.next().or_else(|| pairs.next()),
             _ => pairs.next(),
         };
         job.map(|job| Job { twice: turn % 97 == 0, ..job })

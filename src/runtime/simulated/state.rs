@@ -26,7 +26,7 @@ pub struct Engine {
     /// By id.
     pub containers: BTreeMap<String, Container>,
     /// Containers by each of their labels, written `key=value`.
-    pub labelled: BTreeMap<String, BTreeSet<String>>,
+    labelled: BTreeMap<String, BTreeSet<String>>,
     /// Names that are taken, with the container that has them; a name is taken before its container exists.
     pub names: BTreeMap<String, String>,
     /// By id.
@@ -537,6 +537,7 @@ impl Engine {
         self.next_pid
     }
 
+    /// Adds a container, which is found by its labels then.
     pub(super) fn add_container(&mut self, container: Container) {
         for (key, value) in container.labels.iter() {
             self.labelled.entry(format!("{key}={value}")).or_default().insert(container.id.clone());
@@ -544,6 +545,7 @@ impl Engine {
         self.containers.insert(container.id.clone(), container);
     }
 
+    /// Takes a container away.
     pub(super) fn take_container(&mut self, id: &str) {
         let Some(container) = self.containers.remove(id) else { return };
         for (key, value) in container.labels.iter() {

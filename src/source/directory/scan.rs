@@ -30,7 +30,7 @@ const LEFTOVER: Duration = Duration::from_secs(10);
 pub struct Content {
     /// Its good documents, each without its status.
     pub items: Vec<Item>,
-    /// The JSON text of the status of each: a tenth of what it takes as a tree, and there may be very many.
+    /// The JSON text of the status of each: as a tree it takes several times as much, and there may be very many.
     pub statuses: Vec<Option<Arc<str>>>,
     /// What is wrong with the others, rendered.
     pub errors: Vec<String>,
