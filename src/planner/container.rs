@@ -413,7 +413,8 @@ fn restarted(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container) -
 
 /// A pause by hand is a person's; `start` ends it. Our own, for a copy, ends by itself.
 fn paused(b: &mut Builder<'_>, container: &Container, owner: &Identity) -> Progress {
-    let asked = b.input.facts.start_asked.is_some_and(|at| b.input.now.duration_since(at) < SignedDuration::from_secs(60));
+    // Until the run that was asked for has begun, however long the engine was away: a pause after that is another matter.
+    let asked = b.input.facts.start_asked.is_some() && b.input.facts.run_begun.is_none();
     let copied = super::preview::copied_until(b, container);
     if let Some(until) = copied.filter(|until| b.input.now < *until) {
         b.recheck_at(until);

@@ -278,23 +278,39 @@ fn a_restart_is_the_time_for_a_change_that_waits() {
     }
 }
 
+/// Found by the harness: `paused-by-hand` with an engine that stands still while the start is asked for.
 #[test]
-fn a_pause_by_hand_is_left_and_ended_by_a_start_of_the_last_minute() {
-    let minute = SignedDuration::from_mins(1);
-    for (ago, thaws) in
-        [(None, false), (Some(SignedDuration::ZERO), true), (Some(minute - MOMENT), true), (Some(minute), false), (Some(minute + MOMENT), false)]
-    {
+fn a_pause_by_hand_is_left_and_ended_by_a_start_that_was_asked_for_since() {
+    // Asked for before the pause, and after it; how long ago that was does not matter.
+    for (before, after, thaws) in [(false, false, false), (true, false, false), (false, true, true), (true, true, true)] {
         let (mut m, want) = (model(), intent(web("web:1"), 1));
         m.settle(&want);
-        m.meddle(MAIN, |c| c.state = State::Paused);
-        if let Some(ago) = ago {
+        if before {
             m.record(Fact::StartAsked(m.now));
-            m.now += ago;
+            m.settle(&want);
         }
+        m.meddle(MAIN, |c| c.state = State::Paused);
+        if after {
+            m.record(Fact::StartAsked(m.now));
+        }
+        m.now += SignedDuration::from_hours(1);
         let plan = m.plan(&want);
-        assert_eq!(text(&m, &plan).contains("unpause dm-ws-alice.shop"), thaws, "{ago:?}: {}", text(&m, &plan));
-        assert_eq!(plan.verdict.reason, if thaws { Reason::Progressing } else { Reason::Paused }, "{ago:?}");
+        assert_eq!(text(&m, &plan).contains("unpause dm-ws-alice.shop"), thaws, "{before} {after}: {}", text(&m, &plan));
+        assert_eq!(plan.verdict.reason, if thaws { Reason::Progressing } else { Reason::Paused }, "{before} {after}");
     }
+}
+
+/// A service that is paused keeps the wish open although the main container runs.
+#[test]
+fn a_start_thaws_a_service_too() {
+    let (mut m, want) = (model(), intent(json!({"image": "web:1", "services": {"db": {"image": "db:1"}}}), 1));
+    m.settle(&want);
+    m.meddle("dm-ws-alice.shop.db", |c| c.state = State::Paused);
+    m.record(Fact::StartAsked(m.now));
+    let plan = m.plan(&want);
+    assert!(text(&m, &plan).contains("unpause dm-ws-alice.shop.db") && !text(&m, &plan).contains("run-begun"), "{}", text(&m, &plan));
+    m.settle(&want);
+    assert!(m.facts.run_begun.is_some());
 }
 
 /// A preview that has prepared the last pass of its copy of the workspace, now.

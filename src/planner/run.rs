@@ -63,9 +63,10 @@ fn first_start(facts: &Facts, main: Option<&Container>) -> Option<Timestamp> {
     (started >= wish || matches!(main.state, State::Running(_) | State::Paused | State::Restarting)).then(|| started.max(wish))
 }
 
-/// Remembers the first start of a run, so that later ones do not begin it anew.
+/// Remembers the first start of a run, so that later ones do not begin it anew. While something of it is paused, it has not begun.
 pub fn remember_begin(b: &mut Builder<'_>, main: &Container) {
-    if b.input.facts.run_begun.is_some() || b.input.facts.run_since.is_none() {
+    let is_paused = b.input.world.of(b.input.object).any(|container| container.state == State::Paused);
+    if b.input.facts.run_begun.is_some() || b.input.facts.run_since.is_none() || is_paused {
         return;
     }
     if let Some(begun) = first_start(b.input.facts, Some(main)) {

@@ -50,7 +50,7 @@ pub fn parse_file(text: &str, context: &FileContext) -> Parsed {
     }
     let lines = Lines::new(text.strip_prefix('\u{feff}').unwrap_or(text));
     let mut parsed = Parsed::default();
-    for document in documents(lines.text) {
+    for document in documents(lines.text, Builder::default) {
         match document.tree {
             Err(faults) => {
                 let told = |Fault { span, message, help }| lines.problem(context, document.index, span, message, help);
@@ -101,7 +101,8 @@ struct Document {
 /// cannot be read is one of them. Empty for a text without documents.
 pub fn pieces(text: &str) -> Vec<Range<usize>> {
     let mark = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-    let documents = documents(text.get(mark..).unwrap_or(""));
+    // Where they lie does not depend on what they say.
+    let documents = documents(text.get(mark..).unwrap_or(""), || Builder { full: true, ..Builder::default() });
     let mut starts: Vec<usize> = documents.iter().map(|document| document.start + mark).collect();
     if let Some(first) = starts.first_mut() {
         *first = 0;
@@ -110,12 +111,12 @@ pub fn pieces(text: &str) -> Vec<Range<usize>> {
     starts.iter().copied().zip(ends).map(|(start, end)| start..end.max(start)).collect()
 }
 
-/// All documents of a text.
-fn documents(text: &str) -> Vec<Document> {
+/// All documents of a text, each with a builder of its own.
+fn documents(text: &str, fresh: fn() -> Builder) -> Vec<Document> {
     let options = granit_parser::options! { emit_comments: false, flow_nesting_limit: MAX_DEPTH, block_nesting_limit: MAX_DEPTH };
     let mut parser = Parser::new_from_str_with_options(text, options);
     let mut documents: Vec<Document> = Vec::new();
-    let mut builder = Builder::default();
+    let mut builder = fresh();
     // Where the text of the current document starts, where its marker does, and where the last one ended.
     let (mut start, mut marker, mut free) = (None, None, 0);
     while let Some(event) = parser.next_event() {
@@ -125,7 +126,7 @@ fn documents(text: &str) -> Vec<Document> {
                 // What stands before an implicit start are comments that belong to it.
                 start = Some(if explicit { place(span).end } else { free });
                 marker = Some(if explicit { directives(text, free, place(span).start) } else { free });
-                builder = Builder::default();
+                builder = fresh();
                 if index >= MAX_DOCUMENTS {
                     let fault = Fault::new(place(span), format!("the file has more than {MAX_DOCUMENTS} documents"), "split it into several files");
                     documents.push(Document { index, start: place(span).start, range: 0..0, tree: Err(vec![fault]) });
@@ -239,7 +240,7 @@ struct Builder {
     nodes: usize,
     text: usize,
     faults: Vec<Fault>,
-    /// A bound was crossed: nothing more is built.
+    /// Nothing more is built: a bound was crossed, or nobody asks for the tree.
     full: bool,
 }
 

@@ -11,6 +11,7 @@ use dockmaster::runtime::docker::connect::{Client, connect, connect_over};
 use dockmaster::runtime::simulated::{self, SimulatedEngine};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -228,10 +229,18 @@ impl Target {
         }
     }
 
-    /// The process of an engine that is ours alone.
-    pub fn process(&self) -> Option<rustix::process::Pid> {
-        let text = std::fs::read_to_string(self.private.as_ref()?.directory().join("docker.pid")).expect("the engine's process");
-        rustix::process::Pid::from_raw(text.trim().parse().unwrap())
+    /// Lets the engine stand still, and go on.
+    pub fn suspend(&self, suspended: bool) {
+        match (&self.way, &self.private) {
+            (Way::Memory(engine), _) if suspended => engine.human().suspend(),
+            (Way::Memory(engine), _) => engine.human().resume(),
+            (Way::Host(_), Some(private)) => {
+                let text = std::fs::read_to_string(private.directory().join("docker.pid")).expect("the engine's process");
+                let process = Pid::from_raw(text.trim().parse().unwrap()).unwrap();
+                kill_process(process, if suspended { Signal::STOP } else { Signal::CONT }).unwrap();
+            }
+            (Way::Host(_), None) => panic!("this engine is not ours to suspend"),
+        }
     }
 
     /// An engine in memory, with the test image.

@@ -73,6 +73,9 @@ struct Post {
     seen: Mutex<(u64, Arc<View>)>,
 }
 
+/// How long the engine stands still: longer than anybody waits for a call.
+const STANDSTILL: Duration = Duration::from_secs(90);
+
 /// The oldest state that can be asked for.
 const HISTORY: usize = 12;
 
@@ -106,6 +109,15 @@ impl Interceptor for Post {
             Reaction::Silence { applied } => Verdict::Silence { applied },
             Reaction::Reset { applied } => Verdict::Reset { applied },
             Reaction::Truncate => Verdict::Truncate,
+            Reaction::Suspend => {
+                let (engine, watcher) = (self.engine.clone(), self.watcher.clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(STANDSTILL).await;
+                    watcher.goes_on();
+                    engine.human().resume();
+                });
+                Verdict::Suspend
+            }
             Reaction::Stale { age } => {
                 let history = self.history.lock().unwrap();
                 let back = usize::try_from(age).unwrap() + 1;
@@ -185,6 +197,11 @@ impl Engine {
 
     pub fn up(&self) {
         self.inner.human().up();
+    }
+
+    /// Whether it stands still.
+    pub fn is_suspended(&self) -> bool {
+        self.inner.is_suspended()
     }
 
     /// Does what a person does.
@@ -297,6 +314,7 @@ fn container(container: &state::Container, images: &BTreeMap<String, state::Imag
         name: container.name.clone(),
         state: if container.status == Status::Exited { "exited".to_owned() } else { container.status.word().to_owned() },
         image: tags.filter(|tags| !tags.is_empty()).unwrap_or_else(|| container.image.clone()),
+        image_id: container.image.clone(),
         labels: container.labels.clone(),
         env: env.into_iter().flatten().filter_map(|env| env.as_str().map(str::to_owned)).collect(),
         command: container.argv.clone(),

@@ -21,6 +21,8 @@ pub enum Fault {
     Event { index: u64, how: Delivery },
     /// The engine restarts just before the call.
     EngineRestart { at: u64 },
+    /// The engine stands still for a while from just before the call, and then does what it was asked meanwhile, whoever gave up.
+    Suspend { at: u64 },
     /// The wall clock jumps by so many seconds just before the call.
     Jump { at: u64, seconds: i64 },
     /// The state directory is deleted, and the operator dies.
@@ -73,6 +75,7 @@ impl Fault {
             | Fault::Truncate { at }
             | Fault::Stale { at, .. }
             | Fault::EngineRestart { at }
+            | Fault::Suspend { at }
             | Fault::Jump { at, .. }
             | Fault::LoseState { at } => Some(at),
             Fault::Event { .. } => None,
@@ -85,7 +88,7 @@ impl Fault {
             // What is half done when it strikes may be done again.
             Fault::Crash { .. } | Fault::LoseState { .. } | Fault::EngineRestart { .. } => 1,
             Fault::Refuse { .. } | Fault::Silence { .. } | Fault::Reset { .. } | Fault::Truncate { .. } => 1,
-            Fault::Stale { .. } => 1,
+            Fault::Stale { .. } | Fault::Suspend { .. } => 1,
             Fault::Event { .. } | Fault::Jump { .. } => 0,
         }
     }
@@ -101,6 +104,7 @@ impl Fault {
             Fault::Reset { at, applied: false },
             Fault::Stale { at, age: 1 },
             Fault::EngineRestart { at },
+            Fault::Suspend { at },
             Fault::Refuse { at, class: Class::Unavailable },
             Fault::Silence { at, applied: false },
             Fault::Truncate { at },
@@ -128,6 +132,7 @@ impl fmt::Display for Fault {
             Fault::Stale { at, age } => write!(f, "stale-{age}@{at}"),
             Fault::Event { index, how } => write!(f, "event-{how:?}@{index}"),
             Fault::EngineRestart { at } => write!(f, "engine-restart@{at}"),
+            Fault::Suspend { at } => write!(f, "suspend@{at}"),
             Fault::Jump { at, seconds } => write!(f, "jump-{seconds}@{at}"),
             Fault::LoseState { at } => write!(f, "lose-state@{at}"),
         }
@@ -153,6 +158,7 @@ impl std::str::FromStr for Fault {
             ("truncate", _) => Fault::Truncate { at },
             ("stale", age) => Fault::Stale { at, age: age.parse().map_err(|_| bad())? },
             ("engine", _) => Fault::EngineRestart { at },
+            ("suspend", _) => Fault::Suspend { at },
             ("lose", _) => Fault::LoseState { at },
             ("refuse", class) => {
                 let all = [Class::Internal, Class::Unavailable, Class::Conflict, Class::DiskFull, Class::TooMany];

@@ -45,6 +45,8 @@ struct Files {
     /// What was refused or broken by a write of ours: bytes besides `status` that differ.
     harm: Vec<String>,
     writes: u64,
+    /// How often the documents of an object went.
+    departures: BTreeMap<ObjectRef, u64>,
     /// The instants and phases of the writes for each object.
     reports: BTreeMap<ObjectRef, Vec<(Instant, String)>>,
 }
@@ -65,8 +67,13 @@ impl Folder {
     /// Changes files as people do; any number of them at once.
     pub fn change(&self, change: impl FnOnce(&mut BTreeMap<String, String>)) {
         let mut files = self.lock();
+        let objects = |texts: &BTreeMap<String, String>| -> BTreeSet<ObjectRef> {
+            texts.iter().flat_map(|(path, text)| read(path, text).items.iter().map(|item| item.resource.reference()).collect::<Vec<_>>()).collect()
+        };
+        let before = objects(&files.texts);
         change(&mut files.texts);
         let texts = files.texts.clone();
+        before.difference(&objects(&texts)).for_each(|object| *files.departures.entry(object.clone()).or_default() += 1);
         for item in texts.iter().flat_map(|(path, text)| read(path, text).items.clone()) {
             let object = item.resource.reference();
             let key = (object.ns().to_owned(), object.name.clone());
@@ -89,6 +96,16 @@ impl Folder {
     pub fn trouble(&self, why: Option<&str>) {
         self.lock().trouble = why.map(str::to_owned);
         self.touch();
+    }
+
+    /// Whether it cannot be trusted.
+    pub fn is_in_trouble(&self) -> bool {
+        self.lock().trouble.is_some()
+    }
+
+    /// Whether a document of that name is there.
+    pub fn declares(&self, namespace: &str, name: &str) -> bool {
+        self.items().iter().map(|item| item.resource.reference()).any(|object| object.name == name && object.ns() == namespace)
     }
 
     pub fn texts(&self) -> BTreeMap<String, String> {
@@ -349,9 +366,17 @@ impl Watcher {
 
 /// Writes statuses into the files.
 pub struct FolderSink {
-    pub folder: Arc<Folder>,
-    pub gate: Gate,
-    pub bug: Option<Bug>,
+    folder: Arc<Folder>,
+    gate: Gate,
+    bug: Option<Bug>,
+    /// The generation of each object that was told last, and how often its documents had gone by then.
+    told: Mutex<BTreeMap<ObjectRef, (u64, u64)>>,
+}
+
+impl FolderSink {
+    pub fn new(folder: Arc<Folder>, gate: Gate, bug: Option<Bug>) -> Self {
+        Self { folder, gate, bug, told: Mutex::default() }
+    }
 }
 
 impl StatusSink for FolderSink {
@@ -386,6 +411,12 @@ impl StatusSink for FolderSink {
             }
             if stripped(&new) != stripped(&text) {
                 files.harm.push(format!("a status write changed more than the status of {}:\n{text}\n---\n{new}", at.path));
+            }
+            let departures = files.departures.get(object).copied().unwrap_or_default();
+            let generation = status.observed_generation;
+            let before = self.told.lock().unwrap().insert(object.clone(), (generation, departures));
+            if let Some((before, _)) = before.filter(|(before, then)| *then == departures && *before > generation) {
+                files.harm.push(format!("I13: the generation of {object} fell from {before} to {generation}"));
             }
             files.texts.insert(at.path.clone(), new);
             files.writes += 1;

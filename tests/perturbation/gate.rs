@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use super::bugs::Bug;
+use super::watcher::Watcher;
 
 /// Open while the operator lives.
 #[derive(Clone, Default)]
@@ -43,6 +44,7 @@ pub struct GatedLedger {
     pub inner: Arc<dyn Ledger>,
     pub gate: Gate,
     pub bug: Option<Bug>,
+    pub watcher: Arc<Watcher>,
     /// The identities of [`Bug::AlwaysNew`] in this life.
     pub renamed: Mutex<BTreeMap<ObjectRef, Uid>>,
     /// How often facts were recorded in this life.
@@ -53,8 +55,8 @@ pub struct GatedLedger {
 const MOST_RECORDS: u64 = 10_000;
 
 impl GatedLedger {
-    pub fn new(inner: Arc<dyn Ledger>, gate: Gate, bug: Option<Bug>) -> Self {
-        Self { inner, gate, bug, renamed: Mutex::default(), records: AtomicU64::new(0) }
+    pub fn new(inner: Arc<dyn Ledger>, gate: Gate, bug: Option<Bug>, watcher: Arc<Watcher>) -> Self {
+        Self { inner, gate, bug, watcher, renamed: Mutex::default(), records: AtomicU64::new(0) }
     }
 }
 
@@ -83,6 +85,7 @@ impl Ledger for GatedLedger {
                 Some(Bug::AlwaysNew) => admitted.admission.uid = self.renamed.lock().unwrap().entry(document.object.clone()).or_insert(new).clone(),
                 _ => {}
             }
+            self.watcher.admitted(&admitted.admission.uid);
             Ok(admitted)
         }
         .boxed()

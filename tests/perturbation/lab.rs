@@ -181,7 +181,7 @@ impl Lab {
             }
             self.site.engine.seed_volumes();
             let marks = self.marks();
-            if marks != since.1 {
+            if marks != since.1 || self.site.engine.is_suspended() {
                 since = (Instant::now(), marks);
             } else if since.0.elapsed() >= if self.faults.len() > 1 && self.struck() > struck { CALM_AMONG_FAULTS } else { CALM } {
                 return true;
@@ -355,8 +355,12 @@ impl Lab {
         for (object, status) in self.statuses() {
             let ready = status.conditions.iter().find(|condition| condition.type_.as_str() == "Ready");
             let runs = ready.is_some_and(|ready| ready.status == Truth::True && ready.reason.as_str() == "Running");
-            let is =
-                status.container.as_ref().is_some_and(|told| view.ours().any(|container| container.id.starts_with(&told.id) && container.state == "running"));
+            let told = status.container.as_ref();
+            let container = told.and_then(|told| view.ours().find(|container| container.id.starts_with(&told.id)));
+            let is = container.is_some_and(|container| container.state == "running");
+            if let Some((told, container)) = told.zip(container).filter(|(told, container)| told.image != container.image_id) {
+                seen.violations.push(format!("I23: {object} is told to be made from {}, and is from {}", told.image, container.image_id));
+            }
             if runs && !is {
                 seen.violations.push(format!("I12: {object} is told to be ready, and its container does not run"));
             }

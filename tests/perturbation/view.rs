@@ -21,6 +21,7 @@ pub struct Container {
     pub name: String,
     pub state: String,
     pub image: String,
+    pub image_id: String,
     pub labels: Arc<BTreeMap<String, String>>,
     pub env: Vec<String>,
     pub command: Arc<Vec<String>>,

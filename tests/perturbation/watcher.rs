@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use dockmaster::desired::naming;
+use dockmaster::resource::Uid;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -35,6 +36,7 @@ pub enum Reaction {
     Reset { applied: bool },
     Truncate,
     Stale { age: u64 },
+    Suspend,
 }
 
 /// What the lab has to do because of a fault.
@@ -81,7 +83,10 @@ pub struct Seen {
     pub trace: Vec<String>,
     hash: u64,
     uids: BTreeMap<String, String>,
+    /// The identities that a ledger has.
+    admitted: BTreeSet<String>,
     paused: BTreeMap<String, Instant>,
+    stands_still: bool,
     /// Whether the state was lost, after which identities may come anew where nothing recorded them.
     pub state_lost: bool,
     /// The host port of each life's port; whether people took one.
@@ -141,7 +146,10 @@ impl Watcher {
             self.check_state(&mut seen, view);
             seen.checked = Some(view.clone());
         }
-        check_pauses(&mut seen, view);
+        // While the engine stands still, nothing can be done about it.
+        if !seen.stands_still {
+            check_pauses(&mut seen, view);
+        }
         if call.mutating {
             seen.mutations += 1;
             seen.last_mutation = Some(Instant::now());
@@ -160,6 +168,20 @@ impl Watcher {
     pub fn note(&self, what: &str) {
         let line = format!("{} {what}", self.elapsed());
         self.seen().note(line);
+    }
+
+    /// The engine stood still, and does no longer.
+    pub fn goes_on(&self) {
+        self.note("engine goes on");
+        let mut seen = self.seen();
+        seen.last_cause = Some(Instant::now());
+        seen.stands_still = false;
+        seen.paused.clear();
+    }
+
+    /// That identity is in a ledger.
+    pub fn admitted(&self, uid: &Uid) {
+        self.seen().admitted.insert(uid.0.clone());
     }
 
     /// What becomes of the next event.
@@ -211,6 +233,10 @@ impl Watcher {
                 Fault::EngineRestart { .. } => {
                     let _over = self.strikes.send(Strike::EngineRestart);
                     Reaction::Reset { applied: false }
+                }
+                Fault::Suspend { .. } => {
+                    seen.stands_still = true;
+                    Reaction::Suspend
                 }
                 Fault::Jump { seconds, .. } => {
                     (self.jump)(seconds);
@@ -331,6 +357,9 @@ impl Watcher {
                 if body["Labels"][naming::INSTALLATION] != INSTALLATION {
                     seen.wrong(format!("I21: {name} is made without labels"));
                 }
+                if let Some(uid) = body["Labels"][naming::UID].as_str().filter(|uid| !of_lock && !seen.admitted.contains(*uid)) {
+                    seen.wrong(format!("I27: {name} is made for {uid}, which no ledger has"));
+                }
                 *seen.creates.entry(name).or_default() += 1;
             }
             ("DELETE", ["volumes", name]) => self.check_volume_removal(seen, name, view),
@@ -351,6 +380,9 @@ impl Watcher {
                     && let Some(container) = view.by_id(id)
                 {
                     *seen.removes.entry(container.name.clone()).or_default() += 1;
+                    if self.folder.is_in_trouble() && !self.folder.declares(container.label(naming::NAMESPACE), container.label(naming::NAME)) {
+                        seen.wrong(format!("I22: {} is removed although nobody can say what is declared", container.name));
+                    }
                 }
             }
             _ => {}
@@ -376,11 +408,7 @@ impl Watcher {
         if label(naming::KIND) == "preview" {
             return;
         }
-        let declared = self
-            .folder
-            .items()
-            .iter()
-            .any(|item| item.resource.reference().name == label(naming::NAME) && item.resource.reference().ns() == label(naming::NAMESPACE));
+        let declared = self.folder.declares(label(naming::NAMESPACE), label(naming::NAME));
         let consent = self.folder.consented(label(naming::NAMESPACE), label(naming::NAME));
         if declared || !consent {
             seen.wrong(format!("I3: volume {name} is removed, declared: {declared}, consent: {consent}"));

@@ -50,6 +50,8 @@ pub enum Verdict {
     Truncate,
     /// A read is answered from that state. Streams and changes are not: they are served.
     Stale(Arc<Engine>),
+    /// The engine stands still from now on, as a process that was sent SIGSTOP; the call is served when it goes on.
+    Suspend,
 }
 
 /// Decides about calls.

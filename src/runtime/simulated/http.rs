@@ -11,6 +11,7 @@ use futures::stream::{self, BoxStream};
 use http_body_util::{BodyExt, Either, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use hyper::upgrade::OnUpgrade;
 use hyper::{Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -196,12 +197,24 @@ fn reset() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, "the connection was reset")
 }
 
+/// A call that was read whole, and what is to become of it.
+struct Arrived {
+    call: Call,
+    /// The version in the path.
+    api: Option<(u16, u16)>,
+    /// What serves it, and what names the object.
+    found: Option<(&'static Route, String)>,
+    uri: Uri,
+    account: Option<String>,
+    upgraded: Option<OnUpgrade>,
+    verdict: Verdict,
+}
+
 async fn answer(shared: &Arc<Shared>, mut request: hyper::Request<Incoming>, caller: u64) -> Result<Response<Body>, io::Error> {
     let upgraded = request.headers().contains_key(hyper::header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let (api, path) = routes::version(parts.uri.path());
-    let newest = shared.version.api();
     let found = routes::find(&parts.method, path);
     let call = Call {
         index: shared.calls.fetch_add(1, Ordering::Relaxed),
@@ -210,82 +223,112 @@ async fn answer(shared: &Arc<Shared>, mut request: hyper::Request<Incoming>, cal
         path: parts.uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}")),
         endpoint: found.as_ref().map(|(route, _)| format!("{} {}", route.method, route.path)).unwrap_or_default(),
         mutating: found.as_ref().is_some_and(|(route, _)| route.mutating),
-        body: body.clone(),
-    };
-    let interceptor = shared.interceptor();
-    let verdict = interceptor.map_or(Verdict::Pass, |interceptor| interceptor.before(&call));
-    if let Verdict::Error { status, message } = verdict {
-        return Ok(done(shared, status, "application/json", with_newline(&json!({"message": message}))));
-    }
-    if matches!(verdict, Verdict::Silence { applied: false }) {
-        std::future::pending::<Infallible>().await;
-    }
-    if matches!(verdict, Verdict::Reset { applied: false }) {
-        return Err(reset());
-    }
-    shared.latency(&call.endpoint).await;
-    let request = Request {
-        target: found.as_ref().map(|(_, target)| target.clone()).unwrap_or_default(),
-        api: api.unwrap_or(newest),
         body,
-        upgrade: upgraded.is_some(),
-        account: parts.headers.get("x-registry-auth").and_then(|value| value.to_str().ok()).map(str::to_owned),
-        query: query(&parts.uri),
     };
-    let served = match (&found, api) {
-        (_, Some(api)) if api > newest => {
-            let newest = format!("Maximum supported API version is {}.{}", newest.0, newest.1);
-            Err(refuse(400, format!("client version {}.{} is too new. {newest}", api.0, api.1)))
-        }
-        (_, Some(api)) if api < shared.version.oldest_api() => {
-            let oldest = shared.version.oldest_api();
-            let text = format!(
-                "client version {}.{} is too old. Minimum supported API version is {}.{}, please upgrade your client to a newer version",
-                api.0, api.1, oldest.0, oldest.1
-            );
-            Ok(Reply::Done { status: 400, content: "text/plain; charset=utf-8", body: text.into_bytes() })
-        }
-        (None, _) => Err(refuse(404, "page not found")),
-        (Some((route, _)), _) => match &verdict {
-            Verdict::Stale(past) if !route.mutating => (route.serve)(&mut Engine::clone(past), &request),
-            Verdict::Pass | Verdict::Error { .. } | Verdict::Silence { .. } | Verdict::Reset { .. } | Verdict::Truncate | Verdict::Stale(_) => {
-                dispatch(shared, route, &request)
-            }
-        },
-    };
-    let reply = settle(shared, served).await;
-    if call.mutating {
-        shared.tell_first().await;
+    let verdict = shared.interceptor().map_or(Verdict::Pass, |interceptor| interceptor.before(&call));
+    if matches!(verdict, Verdict::Suspend) {
+        shared.suspend();
     }
-    match verdict {
-        Verdict::Silence { .. } => {
+    let account = parts.headers.get("x-registry-auth").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let arrived = Arrived { call, api, found, uri: parts.uri, account, upgraded, verdict };
+    if !shared.is_suspended() {
+        return arrived.serve(shared).await;
+    }
+    // A process that stood still finds what was sent meanwhile, although who sent it may be gone by then: this future goes with the connection.
+    let here = Arc::new(());
+    let (shared, client) = (shared.clone(), Arc::downgrade(&here));
+    let later = tokio::spawn(async move {
+        let mut cut = shared.cut.subscribe();
+        tokio::select! { biased; _ = cut.changed() => return Err(reset()), () = shared.awake() => {} }
+        let gives_up = shared.version == Version::V28_5 && arrived.call.endpoint == "POST /containers/{id}/start";
+        if gives_up && client.strong_count() == 0 { Err(reset()) } else { arrived.serve(&shared).await }
+    });
+    let reply = later.await.unwrap_or_else(|_| Err(reset()));
+    drop(here);
+    reply
+}
+
+impl Arrived {
+    async fn serve(self, shared: &Arc<Shared>) -> Result<Response<Body>, io::Error> {
+        let Self { call, api, found, uri, account, upgraded, verdict } = self;
+        if let Verdict::Error { status, message } = verdict {
+            return Ok(done(shared, status, "application/json", with_newline(&json!({"message": message}))));
+        }
+        if matches!(verdict, Verdict::Silence { applied: false }) {
             std::future::pending::<Infallible>().await;
         }
-        Verdict::Reset { .. } => return Err(reset()),
-        Verdict::Pass | Verdict::Error { .. } | Verdict::Truncate | Verdict::Stale(_) => {}
-    }
-    let cut = matches!(verdict, Verdict::Truncate);
-    match reply {
-        Reply::Done { body, .. } if cut && body.len() < 2 => Err(reset()),
-        Reply::Done { status, content, body } if cut => Ok(truncated(status, content, &body)),
-        Reply::Done { status, content, body } => Ok(done(shared, status, content, body)),
-        Reply::Stream { content, source } => Ok(streaming(shared, content, source, cut)),
-        Reply::Upgrade { content, source, sink } => match upgraded {
-            Some(upgraded) => {
-                let ours = shared.clone();
-                tokio::spawn(async move {
-                    if let Ok(upgraded) = upgraded.await {
-                        take_over(ours, TokioIo::new(upgraded), source, sink).await;
-                    }
-                });
-                let head = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS).header("connection", "Upgrade").header("upgrade", "tcp");
-                head.header(CONTENT_TYPE, content).body(Either::Left(Full::default())).map_err(io::Error::other)
+        if matches!(verdict, Verdict::Reset { applied: false }) {
+            return Err(reset());
+        }
+        shared.latency(&call.endpoint).await;
+        let newest = shared.version.api();
+        let request = Request {
+            target: found.as_ref().map(|(_, target)| target.clone()).unwrap_or_default(),
+            api: api.unwrap_or(newest),
+            body: call.body,
+            upgrade: upgraded.is_some(),
+            account,
+            query: query(&uri),
+        };
+        let served = match (&found, api) {
+            (_, Some(api)) if api > newest => {
+                let newest = format!("Maximum supported API version is {}.{}", newest.0, newest.1);
+                Err(refuse(400, format!("client version {}.{} is too new. {newest}", api.0, api.1)))
             }
-            // Without an upgrade the client only listens.
-            None => Ok(streaming(shared, content, source, cut)),
-        },
-        // `settle` leaves none.
-        Reply::Later(_) => Err(reset()),
+            (_, Some(api)) if api < shared.version.oldest_api() => {
+                let oldest = shared.version.oldest_api();
+                let text = format!(
+                    "client version {}.{} is too old. Minimum supported API version is {}.{}, please upgrade your client to a newer version",
+                    api.0, api.1, oldest.0, oldest.1
+                );
+                Ok(Reply::Done { status: 400, content: "text/plain; charset=utf-8", body: text.into_bytes() })
+            }
+            (None, _) => Err(refuse(404, "page not found")),
+            (Some((route, _)), _) => match &verdict {
+                Verdict::Stale(past) if !route.mutating => (route.serve)(&mut Engine::clone(past), &request),
+                Verdict::Pass
+                | Verdict::Error { .. }
+                | Verdict::Silence { .. }
+                | Verdict::Reset { .. }
+                | Verdict::Truncate
+                | Verdict::Stale(_)
+                | Verdict::Suspend => dispatch(shared, route, &request),
+            },
+        };
+        let reply = settle(shared, served).await;
+        if call.mutating {
+            shared.tell_first().await;
+        }
+        match verdict {
+            Verdict::Silence { .. } => {
+                std::future::pending::<Infallible>().await;
+            }
+            Verdict::Reset { .. } => return Err(reset()),
+            Verdict::Pass | Verdict::Error { .. } | Verdict::Truncate | Verdict::Stale(_) | Verdict::Suspend => {}
+        }
+        let cut = matches!(verdict, Verdict::Truncate);
+        match reply {
+            Reply::Done { body, .. } if cut && body.len() < 2 => Err(reset()),
+            Reply::Done { status, content, body } if cut => Ok(truncated(status, content, &body)),
+            Reply::Done { status, content, body } => Ok(done(shared, status, content, body)),
+            Reply::Stream { content, source } => Ok(streaming(shared, content, source, cut)),
+            Reply::Upgrade { content, source, sink } => match upgraded {
+                Some(upgraded) => {
+                    let ours = shared.clone();
+                    tokio::spawn(async move {
+                        if let Ok(upgraded) = upgraded.await {
+                            take_over(ours, TokioIo::new(upgraded), source, sink).await;
+                        }
+                    });
+                    let head = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS).header("connection", "Upgrade").header("upgrade", "tcp");
+                    head.header(CONTENT_TYPE, content).body(Either::Left(Full::default())).map_err(io::Error::other)
+                }
+                // Without an upgrade the client only listens.
+                None => Ok(streaming(shared, content, source, cut)),
+            },
+            // `settle` leaves none.
+            Reply::Later(_) => Err(reset()),
+        }
     }
 }
 
@@ -300,6 +343,7 @@ async fn settle(shared: &Arc<Shared>, mut served: Served) -> Reply {
             Ok(Reply::Later(mut ask)) => {
                 let mut changed = shared.changed.subscribe();
                 served = loop {
+                    shared.awake().await;
                     if let Some(served) = shared.look(&mut ask) {
                         break served;
                     }
@@ -363,6 +407,7 @@ fn streaming(shared: &Arc<Shared>, content: &'static str, source: Source, cut: b
 /// The next bytes of a stream; `None` at its end.
 async fn next(shared: &Shared, changed: &mut Waiter, source: &mut Source) -> Option<Bytes> {
     loop {
+        shared.awake().await;
         match shared.look(&mut *source) {
             Flow::Data(bytes) => return Some(bytes),
             Flow::End => return None,

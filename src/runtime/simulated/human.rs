@@ -247,6 +247,18 @@ impl<'a> Human<'a> {
             }
         });
         *lock(&self.0.answers) = true;
+        self.0.resume();
+    }
+
+    /// The engine stands still, as a process that was sent SIGSTOP: connections are taken, and nothing is answered until it [goes on](Self::resume).
+    pub fn suspend(&self) {
+        self.0.suspend();
+    }
+
+    /// The engine goes on, and serves what was sent to it meanwhile, also of those who gave up since. Only a start of the newer engine needs a client
+    /// that still waits.
+    pub fn resume(&self) {
+        self.0.resume();
     }
 
     /// Breaks every connection; new ones are taken.

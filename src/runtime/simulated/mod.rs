@@ -39,7 +39,7 @@ mod tests;
 pub mod text;
 pub mod volumes;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -157,6 +157,9 @@ pub struct Shared {
     calls: AtomicU64,
     interceptor: Mutex<Option<Arc<dyn Interceptor>>>,
     answers: Mutex<bool>,
+    /// Whether it stands still; changes are told.
+    suspended: AtomicBool,
+    resumed: Signal,
     timer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -184,6 +187,8 @@ impl SimulatedEngine {
             calls: AtomicU64::new(0),
             interceptor: Mutex::new(None),
             answers: Mutex::new(true),
+            suspended: AtomicBool::new(false),
+            resumed: Signal::default(),
             timer: Mutex::new(None),
         }))
     }
@@ -240,6 +245,11 @@ impl SimulatedEngine {
         Human::new(&self.0)
     }
 
+    /// Whether it stands still.
+    pub fn is_suspended(&self) -> bool {
+        self.0.is_suspended()
+    }
+
     /// Lets that decide about each call from now on.
     pub fn intercept(&self, interceptor: Option<Arc<dyn Interceptor>>) {
         *lock(&self.0.interceptor) = interceptor;
@@ -286,6 +296,25 @@ impl Shared {
             engine.catch_up();
             result
         })
+    }
+
+    fn suspend(&self) {
+        self.suspended.store(true, Ordering::SeqCst);
+    }
+
+    fn resume(&self) {
+        self.suspended.store(false, Ordering::SeqCst);
+        self.resumed.send();
+    }
+
+    fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::SeqCst)
+    }
+
+    /// Waits while the engine stands still.
+    async fn awake(&self) {
+        let mut resumed = self.resumed.subscribe();
+        while self.is_suspended() && resumed.changed().await {}
     }
 
     fn interceptor(&self) -> Option<Arc<dyn Interceptor>> {

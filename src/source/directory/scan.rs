@@ -5,7 +5,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Root;
@@ -31,9 +30,11 @@ pub struct Content {
     /// Its good documents, each without its status.
     pub items: Vec<Item>,
     /// The JSON text of the status of each: as a tree it takes several times as much, and there may be very many.
-    pub statuses: Vec<Option<Arc<str>>>,
+    pub statuses: Vec<Option<Box<str>>>,
     /// What is wrong with the others, rendered.
     pub errors: Vec<String>,
+    /// Another number for each time that the file was read.
+    pub reading: u64,
 }
 
 /// A file of a root.
@@ -134,12 +135,13 @@ impl Scanner {
             let since = self.restless.get(&path).copied();
             let at_once = since.is_some_and(|since| since.elapsed() >= PATIENCE);
             match self.read(&path, found, at_once) {
-                Read::Known(known) => {
+                Read::Known(mut known) => {
                     if !at_once {
                         self.restless.remove(&path);
                     }
-                    self.files.insert(path, known);
                     self.changes += 1;
+                    known.content.reading = self.changes;
+                    self.files.insert(path, known);
                 }
                 Read::Restless => {
                     self.restless.entry(path).or_insert_with(Instant::now);
@@ -172,7 +174,7 @@ impl Scanner {
                     tracing::warn!(file = context.display, "{}", warning.rendered());
                 }
                 let statuses = parsed.items.iter_mut().map(|item| item.resource.status_mut().take().map(|status| status.to_string().into())).collect();
-                Read::Known(Known { found: Ok(stamp), content: Content { items: parsed.items, statuses, errors } })
+                Read::Known(Known { found: Ok(stamp), content: Content { items: parsed.items, statuses, errors, reading: 0 } })
             }
             // Gone since it was listed: the next listing tells.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Read::Restless,
@@ -207,6 +209,7 @@ pub(super) mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::PathBuf;
+    use std::sync::Arc;
 
     use super::super::tests::spec;
     use super::*;

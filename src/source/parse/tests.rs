@@ -488,8 +488,10 @@ fn documents_are_counted_as_the_writer_counts_them() {
         "a: |\n  x\n---\nb: 1",
         "--- a\n--- b\n",
     ] {
-        let ours: Vec<bool> =
-            documents(text.strip_prefix('\u{feff}').unwrap_or(text)).iter().map(|document| document.tree.as_ref().is_ok_and(|tree| !tree.is_null())).collect();
+        let ours: Vec<bool> = documents(text.strip_prefix('\u{feff}').unwrap_or(text), Builder::default)
+            .iter()
+            .map(|document| document.tree.as_ref().is_ok_and(|tree| !tree.is_null()))
+            .collect();
         let theirs: Vec<bool> = splice::documents(text).iter().map(|piece| piece.value.as_ref().is_some_and(|value| !value.is_null())).collect();
         assert_eq!(ours, theirs, "{text:?}");
     }
@@ -500,7 +502,7 @@ fn documents_are_counted_as_the_writer_counts_them() {
 fn broken_documents_are_counted_as_the_writer_counts_them() {
     for bad in BROKEN {
         let text = format!("{bad}\n---\ngood: 1\n---\n{bad}\n---\n# nothing\n---\ngood: 2\n");
-        let ours: Vec<usize> = documents(&text)
+        let ours: Vec<usize> = documents(&text, Builder::default)
             .iter()
             .enumerate()
             .filter(|(_, document)| document.tree.as_ref().is_ok_and(|tree| tree.get("good").is_some()))
@@ -529,7 +531,7 @@ fn is_valid(kind: Kind, value: &serde_json::Value) -> bool {
 
 #[test]
 fn the_schema_in_files_accepts_what_is_accepted() {
-    for document in documents(GOOD) {
+    for document in documents(GOOD, Builder::default) {
         let Some(tree) = document.tree.ok().filter(|tree| !tree.is_null()) else { continue };
         let kind: Kind = tree.get("kind").unwrap().text().unwrap().parse().unwrap();
         let value = crate::source::structure::check(schema::schema(kind), &tree).value.unwrap();
@@ -570,7 +572,7 @@ proptest! {
             prop_assert!(problem.rendered().starts_with(&opening));
             prop_assert!(!problem.message.contains("cannot be read"), "the structure let through what the types refuse: {}", problem.rendered());
         }
-        for document in documents(&text) {
+        for document in documents(&text, Builder::default) {
             let Some(tree) = document.tree.ok().filter(|tree| !tree.is_null()) else { continue };
             let Some(kind) = tree.get("kind").and_then(Node::text).and_then(|kind| kind.parse::<Kind>().ok()).filter(|kind| Kind::WRITTEN.contains(kind)) else { continue };
             let checked = crate::source::structure::check(schema::schema(kind), &tree);
