@@ -6,7 +6,6 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bollard::{API_DEFAULT_VERSION, Docker};
 use dockmaster::runtime::Error;
 use dockmaster::runtime::docker::connect::{self, Client};
 use dockmaster::runtime::simulated::fault::{Call, Delivery as Told, EventTap, Interceptor, Verdict};
@@ -18,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::fault::{Delivery, Fault};
 use super::gate::Gate;
-use super::line::{self, Line};
+use super::line::Line;
 use super::scenario::Human;
 use super::view::{Container, Network, View, Volume};
 use super::watcher::{self, Reaction, Watcher};
@@ -164,9 +163,9 @@ impl Engine {
     /// A connection of one operator, by its number; when its life is over, its calls go nowhere.
     pub async fn client(&self, gate: &Gate, operator: u64) -> Result<Client, Error> {
         let (engine, gate) = (self.inner.clone(), gate.clone());
-        let dial = move || Ok(Line { stream: engine.connect_as(operator)?, gate: gate.clone() });
+        let dial = move || std::future::ready(engine.connect_as(operator).map(|stream| Line { stream, gate: gate.clone() }));
         // On this host, so that its routes and ports count.
-        let docker = Docker::connect_with_custom_transport(line::kept(dial), Some("http://engine"), 120, API_DEFAULT_VERSION).unwrap();
+        let docker = connect::over(dial).unwrap();
         connect::meet(docker, "simulated".to_owned(), false, None).await.map(|client| Client { local: true, ..client })
     }
 

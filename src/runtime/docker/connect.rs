@@ -1,18 +1,17 @@
 //! The way to an engine: where it is, whether it may be used, and what it is.
 
+use std::future::Future;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::models::SystemInfo;
-use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
-use futures::future::BoxFuture;
-use hyper::Response;
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
+use bollard::{API_DEFAULT_VERSION, Docker};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 
+use super::connections::kept;
 use super::error::{classify, within};
 use crate::runtime::{Error, Refusal};
 
@@ -25,7 +24,7 @@ pub const OLDEST_API: (u16, u16) = (1, 41);
 const REPLY_SECONDS: u64 = 120;
 const HELLO: Duration = Duration::from_secs(10);
 
-/// An engine that answered, and is one that dockmaster can use. Cheap to clone; every call opens its own connection.
+/// An engine that answered, and is one that dockmaster can use. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client {
     /// The Engine API.
@@ -61,29 +60,28 @@ pub async fn connect(host: Option<&str>) -> Result<Client, Error> {
     meet(docker, host, near, folder("DOCKER_CONFIG")).await
 }
 
-/// What the engine client waits for.
-type Answer = BoxFuture<'static, Result<Response<Incoming>, bollard::errors::Error>>;
-
-/// Connects to an engine of this process: every call gets a connection from `dial`. `name` stands where a host would.
+/// Connects to an engine of this process, over connections from `dial`. `name` stands where a host would.
 ///
 /// # Errors
 /// As for [`connect`].
-pub async fn connect_over<S>(name: &str, dial: impl Fn() -> std::io::Result<S> + Send + Sync + 'static) -> Result<Client, Error>
+pub async fn connect_over<S>(name: &str, dial: impl Fn() -> std::io::Result<S> + Clone + Send + Sync + 'static) -> Result<Client, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let call = move |request: BollardRequest| {
-        // What takes no connection is away, like a socket that is not there.
-        let stream = dial().map_err(|error| bollard::errors::Error::SocketNotFoundError(error.to_string()));
-        Box::pin(async move {
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream?)).await?;
-            tokio::spawn(connection.with_upgrades());
-            Ok(sender.send_request(request).await?)
-        }) as Answer
-    };
-    let docker = Docker::connect_with_custom_transport(call, Some("http://engine"), REPLY_SECONDS, API_DEFAULT_VERSION)
-        .map_err(|error| unreachable(name, &classify(error)))?;
+    let docker = over(move || std::future::ready(dial())).map_err(|error| unreachable(name, &classify(error)))?;
     meet(docker, name.to_owned(), false, None).await
+}
+
+/// An engine's client over connections from `dial`.
+///
+/// # Errors
+/// The client does not take the address, which is always the same. What cannot be reached shows at the first call.
+pub fn over<S, D>(dial: impl Fn() -> D + Clone + Send + Sync + 'static) -> Result<Docker, bollard::errors::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    D: Future<Output = std::io::Result<S>> + Send + 'static,
+{
+    Docker::connect_with_custom_transport(kept(dial), Some("http://engine"), REPLY_SECONDS, API_DEFAULT_VERSION)
 }
 
 /// Finds out who answers, and whether it can be used. `near`: it might run on this host.
@@ -112,8 +110,9 @@ pub async fn meet(docker: Docker, host: String, near: bool, config: Option<PathB
 }
 
 fn open(host: &str) -> Result<Docker, Error> {
-    if host.starts_with("unix://") {
-        return Docker::connect_with_unix(host, REPLY_SECONDS, API_DEFAULT_VERSION).map_err(|error| unreachable(host, &classify(error)));
+    if let Some(path) = host.strip_prefix("unix://") {
+        let path: Arc<Path> = Path::new(path).into();
+        return over(move || UnixStream::connect(path.clone())).map_err(|error| unreachable(host, &classify(error)));
     }
     let Some(name) = tcp_host(host) else {
         return Err(refused(format!("cannot use the engine address `{host}`: write `unix:///path` or `tcp://host:port`")));

@@ -22,8 +22,8 @@ pub fn classify(error: bollard::errors::Error) -> Error {
     {
         return Error::Transient(chain(err));
     }
-    if let Bollard::SocketNotFoundError(path) = &error {
-        return Error::Transient(format!("no socket at {path}"));
+    if let Bollard::SocketNotFoundError(why) = &error {
+        return Error::Transient(format!("no connection: {why}"));
     }
     let text = chain(&error);
     if let Bollard::DockerResponseServerError { status_code, message } = error {

@@ -4,6 +4,7 @@ pub mod canary;
 pub mod changes;
 pub mod command;
 pub mod connect;
+mod connections;
 pub mod convert;
 pub mod create;
 pub mod error;
