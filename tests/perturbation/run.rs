@@ -90,6 +90,7 @@ struct Failure {
     faults: Vec<Fault>,
     seed: u64,
     why: Vec<String>,
+    trace: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -185,7 +186,14 @@ fn disturb(options: &Options, all: &[Scenario], references: &[[Outcome; 2]], beg
             let Tried { name, scenario, faults, outcome, why } = attempt(all, references, options.seed, &job, None);
             if !why.is_empty() {
                 let mut failures = failures.lock().unwrap();
-                failures.push(Failure { scenario: name.clone(), mode: job.mode, faults: faults.clone(), seed: options.seed, why });
+                failures.push(Failure {
+                    scenario: name.clone(),
+                    mode: job.mode,
+                    faults: faults.clone(),
+                    seed: options.seed,
+                    why,
+                    trace: outcome.trace.clone(),
+                });
                 if failures.len() >= 400 {
                     over.store(true, Ordering::SeqCst);
                 }
@@ -216,9 +224,8 @@ fn attempt<'a>(all: &'a [Scenario], references: &[[Outcome; 2]], seed: u64, job:
     match job.of {
         Of::Scenario(index) => {
             let (scenario, reference) = (&all[index], &references[index][usize::from(job.mode == Mode::V28)]);
-            let outcome = lab::run_alone(scenario, job.mode, seed, &job.faults, bug);
-            let why = judge::disturbed(scenario, reference, &outcome, &job.faults);
-            Tried { name: scenario.name.to_owned(), scenario: Cow::Borrowed(scenario), faults: job.faults.clone(), outcome, why }
+            let (faults, outcome, why) = fewest(scenario, reference, job.mode, seed, job.faults.clone(), bug);
+            Tried { name: scenario.name.to_owned(), scenario: Cow::Borrowed(scenario), faults, outcome, why }
         }
         Of::Swarm(number, faults) => {
             let swarm = undisturbed_swarm(number, job.mode, seed);
@@ -228,12 +235,29 @@ fn attempt<'a>(all: &'a [Scenario], references: &[[Outcome; 2]], seed: u64, job:
                 (scenario, reference)
             });
             let faults = jobs::at_random(faults, reference.calls, 1 + faults % 3);
-            let outcome = lab::run_alone(scenario, job.mode, seed, &faults, bug);
-            let mut why = judge::disturbed(scenario, reference, &outcome, &faults);
+            let (faults, outcome, mut why) = fewest(scenario, reference, job.mode, seed, faults, bug);
             why.extend(judge::alone(scenario, reference).into_iter().map(|line| format!("undisturbed: {line}")));
             Tried { name: format!("swarm-{number}"), scenario: Cow::Owned(scenario.clone()), faults, outcome, why }
         }
     }
+}
+
+/// Runs with these faults; where that is wrong, with as few of them as are still wrong.
+fn fewest(scenario: &Scenario, reference: &Outcome, mode: Mode, seed: u64, mut faults: Vec<Fault>, bug: Option<Bug>) -> (Vec<Fault>, Outcome, Vec<String>) {
+    let run = |faults: &[Fault]| {
+        let outcome = lab::run_alone(scenario, mode, seed, faults, bug);
+        let why = judge::disturbed(scenario, reference, &outcome, faults);
+        (outcome, why)
+    };
+    let (mut outcome, mut why) = run(&faults);
+    let mut without = 0;
+    while !why.is_empty() && faults.len() > 1 && without < faults.len() {
+        let mut fewer = faults.clone();
+        fewer.remove(without);
+        let (other, wrong) = run(&fewer);
+        if wrong.is_empty() { without += 1 } else { (faults, outcome, why) = (fewer, other, wrong) }
+    }
+    (faults, outcome, why)
 }
 
 /// A swarm with its undisturbed run, which its disturbed ones share; some are remembered, for several threads are at several.
@@ -284,7 +308,8 @@ fn words(faults: &[Fault]) -> String {
     faults.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// The failures by what is wrong, a few of each.
+/// The failures by what is wrong, a few of each, and the trace of the first, as `--scenario` prints it too: `diff` shows where it leaves that of the
+/// undisturbed run, which is the one with `--faults ''`.
 fn report(failures: &[Failure]) {
     let mut groups: BTreeMap<String, Vec<&Failure>> = BTreeMap::new();
     for failure in failures {
@@ -297,6 +322,7 @@ fn report(failures: &[Failure]) {
             println!("  --scenario {} --mode {} --seed {} --faults {}", failure.scenario, failure.mode, failure.seed, words(&failure.faults));
             failure.why.iter().skip(1).take(6).for_each(|line| println!("      {line}"));
         }
+        group[0].trace.iter().for_each(|line| println!("{line}"));
     }
 }
 
