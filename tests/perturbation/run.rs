@@ -294,7 +294,7 @@ fn bank(all: &[Scenario], references: &[[Outcome; 2]], seed: u64) -> ExitCode {
 fn find(all: &[Scenario], references: &[[Outcome; 2]], seed: u64, bug: Bug) -> Option<String> {
     let undisturbed = (0..all.len()).map(|index| Job { of: Of::Scenario(index), mode: Mode::V28, faults: Vec::new(), twice: false });
     // A part of the disturbed runs, from all scenarios.
-    for (count, job) in undisturbed.chain(jobs::jobs(all, references, seed).step_by(29)).take(1000).enumerate() {
+    for (count, job) in undisturbed.chain(jobs::jobs(all, references, seed).step_by(29)).take(2000).enumerate() {
         let Tried { name, faults, why, .. } = attempt(all, references, seed, &job, Some(bug));
         if let Some(why) = why.first() {
             let why: String = why.chars().take(90).collect();

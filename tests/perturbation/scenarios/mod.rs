@@ -1,6 +1,7 @@
 //! All scenarios.
 
 mod change;
+mod field;
 mod life;
 mod lost;
 mod swarm;
@@ -12,5 +13,5 @@ pub use swarm::swarm;
 
 /// Every scenario, in a fixed order.
 pub fn all() -> Vec<Scenario> {
-    [change::all(), life::all(), lost::all(), two::all()].concat()
+    [change::all(), field::all(), life::all(), lost::all(), two::all()].concat()
 }
