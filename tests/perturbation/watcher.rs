@@ -86,6 +86,7 @@ pub struct Seen {
     /// The identities that a ledger has.
     admitted: BTreeSet<String>,
     paused: BTreeMap<String, Instant>,
+    /// Whether the engine was suspended and does not go on yet.
     stands_still: bool,
     /// Whether the state was lost, after which identities may come anew where nothing recorded them.
     pub state_lost: bool,

@@ -428,7 +428,9 @@ async fn take_over(shared: Arc<Shared>, io: impl AsyncRead + AsyncWrite + Unpin 
     let incoming = async {
         let mut buffer = vec![0; 16 << 10];
         loop {
-            match reader.read(&mut buffer).await {
+            let read = reader.read(&mut buffer).await;
+            shared.awake().await;
+            match read {
                 Ok(0) => {
                     shared.change(|engine| sink(engine, Input::End));
                     return;

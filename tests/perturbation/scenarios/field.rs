@@ -27,10 +27,10 @@ fn company(place: &str) -> Value {
     }
 }
 
-/// A field, and values that it can have.
+/// A field whose values the schema knows, and some of them.
 struct Field {
     place: String,
-    /// From where it hangs up to itself: names, `*` and `[]`.
+    /// The way to it from `spec`: names, `*` for any name and `[]` for an entry of a list.
     steps: Vec<String>,
     values: Vec<Value>,
 }
