@@ -345,12 +345,15 @@ impl Controller {
             if self.is_quiet() {
                 return self.outcome();
             }
-            let tick = Instant::now() + Duration::from_millis(100);
+            let looked = Instant::now();
             tokio::select! { biased;
                 () = tokio::time::sleep_until(deadline) => return self.outcome(),
                 _ = changes.recv() => {}
-                () = tokio::time::sleep_until(tick) => {}
+                () = tokio::time::sleep_until(looked + Duration::from_millis(100)) => {}
             }
+            // Of many objects each tells its change, and each look is at all of them.
+            tokio::time::sleep_until(looked + Duration::from_millis(10)).await;
+            changes = self.subscribe();
         }
     }
 

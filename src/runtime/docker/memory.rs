@@ -101,6 +101,12 @@ impl Memory {
         (holds && agrees(container.state, &entry.details)).then_some(&entry.details)
     }
 
+    /// How many containers the engine has: what it said at the last connection, or what was read since, where that is more.
+    pub fn containers(&self) -> usize {
+        let said = self.info.containers.and_then(|number| usize::try_from(number).ok());
+        said.unwrap_or_default().max(self.details.len())
+    }
+
     /// Whether the engine is still what it said of itself: no other can have come since the last connection, or there was no time for it.
     pub fn is_same_engine(&self) -> bool {
         self.live || self.passes <= 1
@@ -114,10 +120,15 @@ impl Memory {
     /// Another full pass begins: the oldest entries are forgotten.
     pub fn begin_pass(&mut self) {
         self.passes += 1;
-        let mut old: Vec<(u64, ContainerId)> =
-            self.details.iter().filter(|(_, entry)| entry.pass + PASSES <= self.passes).map(|(id, entry)| (entry.pass, id.clone())).collect();
-        old.sort_unstable();
-        for (_, id) in old.into_iter().take(MOST) {
+        let due = self.details.iter().filter(|(_, entry)| entry.pass + PASSES <= self.passes);
+        let mut old: Vec<(u64, &ContainerId)> = due.map(|(id, entry)| (entry.pass, id)).collect();
+        // With many objects most are due, and few are taken.
+        if old.len() > MOST {
+            old.select_nth_unstable(MOST);
+            old.truncate(MOST);
+        }
+        let old: Vec<ContainerId> = old.into_iter().map(|(_, id)| id.clone()).collect();
+        for id in old {
             self.details.remove(&id);
         }
     }
@@ -222,6 +233,15 @@ mod tests {
         assert_eq!(identified(&["another"]), None);
     }
 
+    #[test]
+    fn the_number_of_containers_is_what_the_engine_said_or_what_was_read_since() {
+        let said = |containers| Memory::new(Arc::new(SystemInfo { containers: Some(containers), ..Default::default() }));
+        assert_eq!(said(3).containers(), 3);
+        let mut memory = said(0);
+        memory.learn(&listed(ContainerSummaryStateEnum::RUNNING), 0, inspected(7));
+        assert_eq!(memory.containers(), 1);
+    }
+
     /// Found by the harness: `limited-by-hand` with a lost event.
     #[test]
     fn what_was_read_three_passes_ago_is_read_again() {
@@ -237,6 +257,16 @@ mod tests {
         memory.learn(&running, 0, inspected(7));
         memory.begin_pass();
         assert!(memory.details(&running).is_some());
+    }
+
+    #[test]
+    fn of_very_many_that_are_due_some_are_read_again_in_a_pass() {
+        let numbered = |number: usize| Container { id: ContainerId(format!("{number:03}")), ..listed(ContainerSummaryStateEnum::RUNNING) };
+        let mut memory = Memory { live: true, ..Memory::default() };
+        (0..MOST + 2).for_each(|number| memory.learn(&numbered(number), 0, inspected(7)));
+        (0..PASSES).for_each(|_| memory.begin_pass());
+        let kept: Vec<usize> = (0..MOST + 2).filter(|number| memory.details(&numbered(*number)).is_some()).collect();
+        assert_eq!(kept, [MOST, MOST + 1]);
     }
 
     /// Found by the harness: `change-image` with an inspect of before the start, after which no replacement was ever finished.

@@ -16,8 +16,10 @@ use crate::observed::{Container, ContainerId, Details, Glimpse, Images, Look, Ne
 use crate::resource::ObjectRef;
 use crate::runtime::Error;
 
-/// The limit of a list.
+/// The limit of a list of an engine that has nothing.
 const LIST: Duration = Duration::from_secs(10);
+/// What each container adds to it.
+const LIST_EACH: Duration = Duration::from_millis(2);
 /// The limit of an inspect.
 const INSPECT: Duration = Duration::from_secs(30);
 /// Inspects in flight.
@@ -85,11 +87,17 @@ impl DockerRuntime {
         }
     }
 
+    /// The limit of a list. It is given whole once all of it is made, so a short one would take an engine with very many for one that hangs,
+    /// for ever.
+    fn list_limit(&self) -> Duration {
+        LIST + LIST_EACH * u32::try_from(self.memory().containers()).unwrap_or(u32::MAX)
+    }
+
     /// The containers, each with the id of the network of its creation.
     async fn containers(&self, labels: Option<Vec<String>>) -> Result<Vec<(Container, Option<String>)>, Error> {
         let filters = labels.map(|labels| convert::filters([("label", labels)]));
         let options = ListContainersOptions { all: true, filters, ..Default::default() };
-        let list = within(LIST, self.client.docker.list_containers(Some(options))).await?;
+        let list = within(self.list_limit(), self.client.docker.list_containers(Some(options))).await?;
         let with_mode = list.into_iter().map(|mut summary| {
             let mode = summary.host_config.take().and_then(|config| config.network_mode);
             (convert::container(summary), mode)
@@ -105,7 +113,7 @@ impl DockerRuntime {
     /// The networks of these names, or all of them, by id.
     async fn networks(&self, named: Option<&BTreeSet<String>>) -> Result<BTreeMap<String, Network>, Error> {
         let filters = named.map(|names| convert::filters([("name", names.iter().cloned().collect())]));
-        let list = within(LIST, self.client.docker.list_networks(Some(ListNetworksOptions { filters }))).await?;
+        let list = within(self.list_limit(), self.client.docker.list_networks(Some(ListNetworksOptions { filters }))).await?;
         // The filter finds parts of names too.
         let exact = |network: &Network| named.is_none_or(|names| names.contains(&network.name));
         let networks = list.into_iter().filter_map(|network| convert::network(&self.installation, network)).filter(exact);
@@ -114,13 +122,13 @@ impl DockerRuntime {
 
     async fn volumes(&self, labels: Option<Vec<String>>) -> Result<Vec<Volume>, Error> {
         let filters = labels.map(|labels| convert::filters([("label", labels)]));
-        let list = within(LIST, self.client.docker.list_volumes(Some(ListVolumesOptions { filters }))).await?;
+        let list = within(self.list_limit(), self.client.docker.list_volumes(Some(ListVolumesOptions { filters }))).await?;
         Ok(list.volumes.unwrap_or_default().into_iter().map(|volume| convert::volume(&self.installation, volume)).collect())
     }
 
     async fn images(&self) -> Result<Images, Error> {
         let listed = Some((self.now)());
-        let images = within(LIST, self.client.docker.list_images(None::<ListImagesOptions>)).await?;
+        let images = within(self.list_limit(), self.client.docker.list_images(None::<ListImagesOptions>)).await?;
         Ok(Images { helper: self.helper_among(&images).await, ids: convert::images(images), listed })
     }
 
@@ -184,4 +192,30 @@ enum Inspected {
     Read(Arc<Details>),
     Gone,
     Unreadable,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{HelperImage, connect};
+    use super::*;
+    use crate::runtime::simulated::{Options, SimulatedEngine, Version};
+
+    /// Found by the benchmark: with 100,000 objects each list took longer than its limit, and the engine was said not to answer.
+    #[tokio::test(start_paused = true)]
+    async fn a_list_of_very_many_containers_may_take_longer() {
+        for (containers, seconds, answers) in [(12, 9, true), (12, 11, false), (10_000, 29, true), (10_000, 31, false)] {
+            let engine = SimulatedEngine::new(Options::new(Version::V28_5));
+            let dialled = engine.clone();
+            let mut client = connect::connect_over("memory", move || dialled.connect()).await.unwrap();
+            client.info = Arc::new(SystemInfo { containers: Some(containers), ..(*client.info).clone() });
+            let runtime = DockerRuntime::new(client, "dm", HelperImage::given("helper".to_owned()));
+            engine.human().suspend();
+            let resumed = async {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                engine.human().resume();
+            };
+            let (listed, ()) = tokio::join!(runtime.list(), resumed);
+            assert_eq!(listed.is_ok(), answers, "{containers} containers in {seconds} s: {:?}", listed.err());
+        }
+    }
 }
