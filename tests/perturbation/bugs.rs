@@ -32,6 +32,8 @@ macro_rules! bank {
 bank! {
     /// Containers are made without the label of their uid.
     ForgetUid,
+    /// Containers are made with a uid that was never written down.
+    UnknownUid,
     /// Containers are made without the label of the installation.
     ForgetInstallation,
     /// Containers are made without the label of the generation.
@@ -116,6 +118,10 @@ bank! {
     LoseComments,
     /// A status is written again and again.
     WriteAlways,
+    /// Every other status speaks of the first generation.
+    TellFirstGeneration,
+    /// A status names an image that the container does not have.
+    TellOtherImage,
     /// Everything is said to be ready.
     AlwaysReady,
     /// What a source in trouble had is gone.
@@ -174,6 +180,7 @@ impl BuggyRuntime {
         match &mut operation {
             Operation::Create { spec, .. } => match self.bug {
                 Bug::ForgetUid => drop(spec.labels.remove(naming::UID)),
+                Bug::UnknownUid => drop(spec.labels.insert(naming::UID.to_owned(), "0199f0a0-0000-7000-8000-000000000000".to_owned())),
                 Bug::ForgetInstallation => drop(spec.labels.remove(naming::INSTALLATION)),
                 Bug::ForgetGeneration => drop(spec.labels.remove(naming::GENERATION)),
                 Bug::ForgetLeases => drop(spec.labels.remove(naming::PORTS)),

@@ -388,6 +388,8 @@ impl StatusSink for FolderSink {
             let mut value = serde_json::to_value(status).unwrap();
             match self.bug {
                 Some(Bug::WriteAlways) => value["again"] = self.folder.writes().into(),
+                Some(Bug::TellFirstGeneration) if self.folder.writes().is_multiple_of(2) => value["observedGeneration"] = 1.into(),
+                Some(Bug::TellOtherImage) if value["container"].is_object() => value["container"]["image"] = "sha256:0".into(),
                 Some(Bug::AlwaysReady) => {
                     let conditions = value["conditions"].as_array_mut().into_iter().flatten();
                     conditions.filter(|condition| condition["type"] == "Ready").for_each(|condition| {
@@ -413,7 +415,7 @@ impl StatusSink for FolderSink {
                 files.harm.push(format!("a status write changed more than the status of {}:\n{text}\n---\n{new}", at.path));
             }
             let departures = files.departures.get(object).copied().unwrap_or_default();
-            let generation = status.observed_generation;
+            let generation = value["observedGeneration"].as_u64().unwrap_or_default();
             let before = self.told.lock().unwrap().insert(object.clone(), (generation, departures));
             if let Some((before, _)) = before.filter(|(before, then)| *then == departures && *before > generation) {
                 files.harm.push(format!("I13: the generation of {object} fell from {before} to {generation}"));

@@ -28,7 +28,7 @@ mod view;
 mod watcher;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -296,9 +296,10 @@ fn find(all: &[Scenario], references: &[[Outcome; 2]], seed: u64, bug: Bug) -> O
     // A part of the disturbed runs, from all scenarios.
     for (count, job) in undisturbed.chain(jobs::jobs(all, references, seed).step_by(29)).take(2000).enumerate() {
         let Tried { name, faults, why, .. } = attempt(all, references, seed, &job, Some(bug));
-        if let Some(why) = why.first() {
-            let why: String = why.chars().take(90).collect();
-            return Some(format!("run {}, {name} {}: {why}", count + 1, words(&faults)));
+        if let Some(first) = why.first() {
+            let checks: BTreeSet<&str> = why.iter().filter_map(|line| Some(line.split_once(": ")?.0)).filter(|check| check.len() <= 3).collect();
+            let (checks, first) = (Vec::from_iter(checks).join(" "), first.chars().take(90).collect::<String>());
+            return Some(format!("run {}, {name} {} [{checks}]: {first}", count + 1, words(&faults)));
         }
     }
     None
