@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Operation;
 use super::tests::{intent, model, text, uid, web};
 use crate::desired::{Intent, naming};
-use crate::observed::{HealthState, State, TaskKey};
+use crate::observed::{HealthState, State, TaskKey, TaskState};
 use crate::resource::{ObjectRef, Uid};
 use crate::state::{Consent, Farewell, Tombstone};
 
@@ -22,8 +22,14 @@ fn a_deletion_runs_the_hook_before_it_stops_anything() {
     m.apply(&plan, usize::MAX);
     assert!(!m.plan(&gone).waiting.is_empty() && m.plan(&gone).is_empty(), "it waits for the hook");
     m.finish_tasks();
+    // What was found out of what goes, and is of no use any more.
+    let (id, at) = (m.world.container_named("dm-ws-alice.shop").unwrap().id.clone(), m.now);
+    for key in [TaskKey::Sample(id.clone()), TaskKey::Tail(id)] {
+        m.world.tasks.insert(key, TaskState::Failed { at, attempts: 1, error: "it is gone".to_owned() });
+    }
     m.settle(&gone);
     assert!(m.states().is_empty());
+    assert!(!m.world.tasks.keys().any(|key| matches!(key, TaskKey::Sample(_) | TaskKey::Tail(_))), "{:?}", m.world.tasks);
 }
 
 /// After every number of operations the operator is gone: the next one ends the deletion, and gives back what is still held.

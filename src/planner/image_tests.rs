@@ -86,6 +86,19 @@ fn a_restart_takes_another_image_only_where_it_always_pulls_and_finds_one() {
 }
 
 #[test]
+fn what_others_pulled_is_taken_by_a_restart_neither_before_its_own_pull_nor_where_it_needs_none() {
+    for (policy, is_pulled, expected) in [("Always", false, &["pull"] as &[_]), ("IfNotPresent", true, &["stop", "start"])] {
+        let (mut m, want) = asked(policy);
+        m.world.images.insert("web:1".to_owned(), "sha256:newer".to_owned());
+        if is_pulled {
+            m.world.tasks.insert(TaskKey::Pull("web:1".to_owned()), TaskState::Done { at: m.now, result: TaskResult::Done });
+        }
+        let plan = m.plan(&want);
+        assert_eq!(names(&plan), expected, "{policy}: {}", text(&m, &plan));
+    }
+}
+
+#[test]
 fn a_restart_that_takes_another_image_names_both_as_docker_shows_them() {
     for (old, new, change) in [
         ("sha256:fedcba98765432100", "sha256:0123456789abcdef0", "image: fedcba987654 -> 0123456789ab"),

@@ -149,6 +149,22 @@ fn a_run_begins_with_the_start_that_was_wished_for() {
 }
 
 #[test]
+fn the_begin_of_a_run_is_remembered_where_it_was_wished_for_and_nothing_of_it_is_paused() {
+    let (mut m, want) = (model(), intent(json!({"image": "web:1", "services": {"db": {"image": "db:1"}}}), 1));
+    m.settle(&want);
+    let (wish, begun) = (m.facts.run_since, m.facts.run_begun);
+    for (run_since, run_begun, is_paused, is_remembered) in
+        [(wish, None, false, true), (wish, None, true, false), (wish, begun, false, false), (None, None, false, false), (None, None, true, false)]
+    {
+        (m.facts.run_since, m.facts.run_begun) = (run_since, run_begun);
+        m.meddle("dm-ws-alice.shop.db", |c| c.state = if is_paused { State::Paused } else { State::Running(HealthState::None) });
+        let plan = m.plan(&want);
+        let remembered = plan.nodes.iter().any(|node| matches!(node.operation, super::Operation::Record(Fact::RunBegun(_))));
+        assert_eq!(remembered, is_remembered, "{run_since:?}, {run_begun:?}, paused: {is_paused}");
+    }
+}
+
+#[test]
 fn after_a_lost_state_what_a_policy_may_have_stopped_is_left() {
     let rows = [
         (json!({}), false),
