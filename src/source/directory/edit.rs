@@ -114,6 +114,7 @@ fn explain(origin: &Origin, by_hand: &str, failure: Failure<SourceError>) -> Sou
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::spec;
     use super::*;
 
     #[test]
@@ -123,5 +124,55 @@ mod tests {
         let SourceError::Refused(why) = told(io::ErrorKind::NotFound) else { panic!("it can be tried again") };
         assert!(why.ends_with("is not there any more; try again"), "{why}");
         assert!(matches!(told(io::ErrorKind::PermissionDenied), SourceError::Io { doing: "change", .. }));
+    }
+
+    /// The namespace `alice`, with these files.
+    fn alice(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(directory.path().join(name), text).unwrap();
+        }
+        let root = Root::new(directory.path().to_str().unwrap(), Some("alice")).unwrap();
+        (directory, root)
+    }
+
+    fn workspace(name: &str) -> ObjectRef {
+        ObjectRef::new(crate::resource::Kind::Workspace, "alice", name)
+    }
+
+    #[tokio::test]
+    async fn the_statuses_beside_a_file_go_with_its_last_document() {
+        let (a, b) = (spec("a", "x"), spec("b", "x"));
+        let (directory, root) = alice(&[("ab.yaml", &format!("{a}---\n{b}")), ("ab.yaml.status.yaml", "x: y\n")]);
+        let beside = directory.path().join("ab.yaml.status.yaml");
+        let at = Origin { source: root.name.clone(), path: "ab.yaml".into(), document: 0 };
+        edit(&root, &workspace("a"), Some(&at), Edit::Remove).await.unwrap();
+        assert!(beside.exists(), "that of the other document is in it");
+        edit(&root, &workspace("b"), Some(&at), Edit::Remove).await.unwrap();
+        assert!(!beside.exists());
+    }
+
+    #[tokio::test]
+    async fn a_document_that_is_not_in_its_file_any_more_is_not_put_there() {
+        let b = spec("b", "x");
+        let (directory, root) = alice(&[("a.yaml", &b)]);
+        let at = Origin { source: root.name.clone(), path: "a.yaml".into(), document: 0 };
+        let why = edit(&root, &workspace("a"), Some(&at), Edit::Put(spec("a", "y"))).await.unwrap_err().to_string();
+        assert!(why.contains("workspace/a -n alice is not in") && why.ends_with("any more; try again"), "{why}");
+        assert_eq!(fs::read_to_string(directory.path().join("a.yaml")).unwrap(), b);
+    }
+
+    #[tokio::test]
+    async fn only_a_new_file_makes_its_directory_and_none_makes_the_root() {
+        let (directory, root) = alice(&[]);
+        let at = Origin { source: root.name.clone(), path: "sub/a.yaml".into(), document: 0 };
+        let (below, put) = (directory.path().join("sub"), || Edit::Put(spec("a", "x")));
+        edit(&root, &workspace("a"), Some(&at), put()).await.unwrap_err();
+        assert!(!below.exists());
+        edit(&root, &workspace("a"), Some(&at), Edit::PutBack(spec("a", "x"))).await.unwrap();
+        assert!(below.join("a.yaml").exists());
+        let away = Root::new(directory.path().join("away").to_str().unwrap(), Some("alice")).unwrap();
+        edit(&away, &workspace("a"), None, put()).await.unwrap_err();
+        assert!(!away.path.exists());
     }
 }

@@ -241,6 +241,7 @@ mod tests {
         let mut rig = Rig::listed(&[("a.yaml", &spec("a", "x")), ("b.yaml", &spec("b", "x"))]);
         assert!(!rig.teller.is_missing_any());
         assert_eq!((rig.teller.due(SETTLE), rig.gone(rig.at(1000))), (None, vec![]));
+        assert_eq!(rig.held(), Some(vec!["a.yaml".to_owned(), "b.yaml".to_owned()]));
         rig.remove("a.yaml");
         assert_eq!(rig.news(1), NONE);
         assert!(rig.teller.is_missing_any());

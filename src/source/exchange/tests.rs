@@ -183,6 +183,17 @@ fn young_files_and_others_are_not_swept() {
     assert!(directory.path().join(".hidden.yaml").exists());
 }
 
+#[test]
+fn what_a_person_saved_is_not_swept_while_its_place_cannot_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    // Left by a removal, in the instant before which somebody had saved; their file's name is that of a directory by now.
+    let left = format!("{PREFIX}{}-{}-a.yaml", short_hash(b"old"), short_hash(b""));
+    fs::write(directory.path().join(&left), "saved by a person\n").unwrap();
+    fs::create_dir(directory.path().join("a.yaml")).unwrap();
+    assert!(sweep(directory.path(), &left, Duration::ZERO).is_err());
+    assert_eq!(fs::read_to_string(directory.path().join(&left)).unwrap(), "saved by a person\n");
+}
+
 /// An editor that reads the file, counts up its own line, and saves by rename or in place, as fast as it can, and insists on finding
 /// its last count again.
 #[test]

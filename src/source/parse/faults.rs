@@ -82,6 +82,19 @@ fn messages(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_tab_where_spaces_belong_and_a_line_without_a_colon_are_told_apart() {
+    let tab = "YAML is indented with spaces; replace the tab";
+    for (text, expected) in [
+        ("a:\n\tb: 1\n", tab),
+        ("a:\n\t b: 1\n", tab),
+        ("a: >\n  b\n\tc\n", tab),
+        ("a: 1\nb\nc: 2\n", "a key is followed by `:` and a space, a list entry opens with `- `"),
+    ] {
+        assert_eq!(read(text).problems.iter().map(|problem| problem.help.as_str()).collect::<Vec<_>>(), [expected], "{text:?}");
+    }
+}
+
+#[test]
 fn a_document_may_be_as_big_as_the_bounds_and_no_bigger() {
     let whole = "a document must be a mapping with `apiVersion` and `kind`, not a list";
     let entries = |count: usize| "- 1\n".repeat(count);

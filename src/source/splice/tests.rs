@@ -161,6 +161,8 @@ fn one_value_is_set_and_the_rest_stays() {
         let path: Vec<_> = path.split(' ').map(str::to_owned).collect();
         set_value(text, 0, &path, value.as_ref()).unwrap_or_else(|e| panic!("{text}: {e}"))
     };
+    assert_eq!(set("a: 1\nstatus: x\n\n", "status", None), "a: 1\n\n");
+    assert_eq!(set("a: 1\n\n\n", "a", None), "{}\n");
     let stopped = Some(json!("Stopped"));
     assert_eq!(set("spec:\n  state: Running # why\n  image: x\n", "spec state", stopped.clone()), "spec:\n  state: Stopped # why\n  image: x\n");
     assert_eq!(set("spec:\n  image: x # i\n# end\n", "spec state", stopped.clone()), "spec:\n  image: x # i\n  state: Stopped\n# end\n");
