@@ -209,8 +209,11 @@ pub fn sweep(directory: &Path, name: &str, older_than: Duration) -> io::Result<b
     if current.as_deref().map_or(short_hash(b""), short_hash) == new && short_hash(&held) != old && short_hash(&held) != new {
         put_back(&temp, &path, held, current)?;
     }
-    fs::remove_file(&temp)?;
-    Ok(true)
+    match fs::remove_file(&temp) {
+        // What was put back where nothing is has moved there.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        result => result.map(|()| true),
+    }
 }
 
 /// A temporary file, deleted at the end of its use. Its name says what was read, what was to be written, and for which file,

@@ -179,7 +179,9 @@ fn syntax(error: &ScanError, at: usize, text: &str) -> Fault {
     let span = Span { start, end: at };
     let here = text.get(start..).unwrap_or("");
     let help = match error.kind() {
-        ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation => "YAML is indented with spaces; replace the tab",
+        ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation | ErrorKind::TabInPlainScalar | ErrorKind::TabAtBlockScalarStart => {
+            "YAML is indented with spaces; replace the tab"
+        }
         ErrorKind::MappingValueNotAllowed => "put a value that contains `: ` in quotes, or check the indentation of this line",
         ErrorKind::SimpleKeyExpected => "a key is followed by `:` and a space, a list entry opens with `- `",
         ErrorKind::UnknownAnchor => "define it before with `&name`, or put text that opens with `*` in quotes",

@@ -184,6 +184,16 @@ fn young_files_and_others_are_not_swept() {
 }
 
 #[test]
+fn what_a_person_saved_before_a_removal_is_put_back_by_a_sweep() {
+    let directory = tempfile::tempdir().unwrap();
+    let left = format!("{PREFIX}{}-{}-a.yaml", short_hash(b"old"), short_hash(b""));
+    fs::write(directory.path().join(&left), "saved by a person\n").unwrap();
+    assert!(sweep(directory.path(), &left, Duration::ZERO).unwrap());
+    assert_eq!(fs::read_to_string(directory.path().join("a.yaml")).unwrap(), "saved by a person\n");
+    assert!(!directory.path().join(&left).exists());
+}
+
+#[test]
 fn what_a_person_saved_is_not_swept_while_its_place_cannot_be_read() {
     let directory = tempfile::tempdir().unwrap();
     // Left by a removal, in the instant before which somebody had saved; their file's name is that of a directory by now.

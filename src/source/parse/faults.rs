@@ -88,6 +88,8 @@ fn a_tab_where_spaces_belong_and_a_line_without_a_colon_are_told_apart() {
         ("a:\n\tb: 1\n", tab),
         ("a:\n\t b: 1\n", tab),
         ("a: >\n  b\n\tc\n", tab),
+        ("a: >\n\tb\n", tab),
+        ("a: 1\n\tb: 2\n", tab),
         ("a: 1\nb\nc: 2\n", "a key is followed by `:` and a space, a list entry opens with `- `"),
     ] {
         assert_eq!(read(text).problems.iter().map(|problem| problem.help.as_str()).collect::<Vec<_>>(), [expected], "{text:?}");
