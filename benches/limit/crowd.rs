@@ -13,7 +13,7 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::floor;
-use crate::process::{Home, Running};
+use crate::process::{Home, Once, Running};
 use crate::table::{Crowd, median};
 
 const HELPER: &str = "dockmaster/helper:simulated";
@@ -22,6 +22,8 @@ const INSTALLATION: &str = "crowd";
 const NAMESPACE: usize = 60;
 /// Passes after a start that are not measured: it is not over yet.
 const WARM: usize = 4;
+/// Passes that are measured: one of so many plans everything.
+const PASSES: usize = 10;
 /// Events that are measured.
 const EVENTS: usize = 20;
 
@@ -58,6 +60,19 @@ impl Calls {
             std::thread::park_timeout(Duration::from_millis(2));
         }
     }
+
+    /// Waits until nothing was called for a while.
+    fn until_quiet(&self) {
+        let mut known = usize::MAX;
+        loop {
+            let now = self.log.lock().unwrap().len();
+            if now == known {
+                return;
+            }
+            known = now;
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+    }
 }
 
 /// Measures with that many objects.
@@ -79,10 +94,13 @@ pub fn measure(size: usize) -> Crowd {
     }
     eprintln!("{size} objects: converge");
     let converge = home.once();
-    eprintln!("{size} objects: cold start");
+    let said = |once: &Once| format!("{:.1} s, {:.1} s of a core, {:.0} MB", once.took.as_secs_f64(), once.cpu.as_secs_f64(), once.peak as f64 / 1e6);
+    eprintln!("  {}\n{size} objects: cold start", said(&converge));
     let cold = home.once();
+    eprintln!("  {}", said(&cold));
     let mut crowd = Crowd { size, converge: converge.cpu, cold: cold.took, cold_cpu: cold.cpu, peak: converge.peak.max(cold.peak), ..Crowd::default() };
     eprintln!("{size} objects: events and resyncs");
+    least(&engine, &socket, &calls, &mut crowd);
     events(&home, &engine, &calls, &mut crowd);
     resyncs(&home, &socket, &calls, &mut crowd);
     stop.cancel();
@@ -114,16 +132,36 @@ fn serve(socket: &Path, stop: &CancellationToken) -> SimulatedEngine {
     engine
 }
 
+/// From the end of a container to the first call of a client that does nothing else.
+fn least(engine: &SimulatedEngine, socket: &Path, calls: &Calls, crowd: &mut Crowd) {
+    let listener = floor::Listener::new(socket);
+    for event in 0..EVENTS {
+        // One end is told in more than one event.
+        calls.until_quiet();
+        calls.record(true);
+        let begun = Instant::now();
+        engine.human().kill(&event_of(event, crowd.size));
+        let first = calls.until("a call of the floor", |log| log.first().map(|(at, ..)| *at));
+        crowd.event_floor.push(first.duration_since(begun));
+    }
+    drop(listener);
+    calls.record(false);
+}
+
+/// The container of an event.
+fn event_of(event: usize, size: usize) -> String {
+    format!("{INSTALLATION}-ws-{}", object(event * size / EVENTS))
+}
+
 /// From the end of a container to the first call because of it.
 fn events(home: &Home, engine: &SimulatedEngine, calls: &Calls, crowd: &mut Crowd) {
     let operator = home.start(&["--resync", "10h"]);
     operator.until_idle();
     crowd.memory = operator.memory();
     for event in 0..EVENTS {
-        let container = format!("{INSTALLATION}-ws-{}", object(event * crowd.size / EVENTS));
         calls.record(true);
         let begun = Instant::now();
-        engine.human().kill(&container);
+        engine.human().kill(&event_of(event, crowd.size));
         let first = calls.until("a call after an event", |log| log.first().map(|(at, ..)| *at));
         crowd.event.push(first.duration_since(begun));
         calls.until("a start", |log| log.iter().any(|(_, endpoint, _)| endpoint == "POST /containers/{id}/start").then_some(()));
@@ -135,11 +173,11 @@ fn events(home: &Home, engine: &SimulatedEngine, calls: &Calls, crowd: &mut Crow
 
 /// Passes over objects that are as declared.
 fn resyncs(home: &Home, socket: &Path, calls: &Calls, crowd: &mut Crowd) {
-    // Fewer where each takes longer, and no two at once.
-    let (every, count) = match crowd.size {
-        0..=2_000 => (2, 15),
-        2_001..=20_000 => (5, 6),
-        _ => (40, 2),
+    // No two at once.
+    let every = match crowd.size {
+        0..=2_000 => 2,
+        2_001..=20_000 => 5,
+        _ => 30,
     };
     let operator = home.start(&["--resync", &format!("{every}s")]);
     // What a start plans is of no quiet pass.
@@ -151,19 +189,19 @@ fn resyncs(home: &Home, socket: &Path, calls: &Calls, crowd: &mut Crowd) {
         operator.cpu()
     };
     let before = pass(WARM, &operator);
-    let after = pass(WARM + count, &operator);
+    let after = pass(WARM + PASSES, &operator);
     let log = calls.log.lock().unwrap().clone();
     calls.record(false);
-    crowd.resync = (after - before) / u32::try_from(count).unwrap();
+    crowd.resync = (after - before) / u32::try_from(PASSES).unwrap();
     // What was called from one listing up to the next.
     let begins = |number: usize| log.iter().enumerate().filter(|(_, (.., path))| is_list(path)).nth(number).unwrap().0;
-    let called = &log[begins(WARM)..begins(WARM + count)];
-    crowd.calls = called.len() as f64 / count as f64;
-    crowd.inspects = called.iter().filter(|(_, endpoint, _)| endpoint == "GET /containers/{id}/json").count() as f64 / count as f64;
+    let called = &log[begins(WARM)..begins(WARM + PASSES)];
+    crowd.calls = called.len() as f64 / PASSES as f64;
+    crowd.inspects = called.iter().filter(|(_, endpoint, _)| endpoint == "GET /containers/{id}/json").count() as f64 / PASSES as f64;
     operator.stop();
     let mut reads: BTreeMap<&str, f64> = BTreeMap::new();
     for (.., path) in called.iter().filter(|(_, endpoint, _)| endpoint.starts_with("GET ")) {
-        *reads.entry(path).or_default() += 1.0 / count as f64;
+        *reads.entry(path).or_default() += 1.0 / PASSES as f64;
     }
     let samples: Vec<f64> = (0..5).map(|_| reads.iter().map(|(path, times)| floor::bytes_only(socket, path).as_secs_f64() * times).sum()).collect();
     crowd.floor = Duration::from_secs_f64(median(&samples));

@@ -1,8 +1,10 @@
 //! The floor: a client that makes the same calls with nothing around them, as many in flight as the operator has.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bollard::Docker;
@@ -122,11 +124,47 @@ impl Floor {
 /// Makes one call and looks at no byte of the reply; gives the time of a core that it took.
 pub fn bytes_only(socket: &Path, path: &str) -> Duration {
     let before = own_time();
+    read(call(socket, path));
+    own_time() - before
+}
+
+/// Waits for the events of the engine and makes one call whenever it hears of some, without a runtime around it; until it is dropped.
+pub struct Listener {
+    events: UnixStream,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Listener {
+    /// Begins to listen.
+    pub fn new(socket: &Path) -> Self {
+        let events = call(socket, "/events");
+        let (mut heard, socket) = (events.try_clone().unwrap(), socket.to_owned());
+        let thread = std::thread::spawn(move || {
+            let mut buffer = vec![0; 64 << 10];
+            while heard.read(&mut buffer).unwrap() > 0 {
+                read(call(&socket, "/containers/json?limit=1"));
+            }
+        });
+        Self { events, thread: Some(thread) }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        drop(self.events.shutdown(Shutdown::Both));
+        drop(self.thread.take().map(JoinHandle::join));
+    }
+}
+
+fn call(socket: &Path, path: &str) -> UnixStream {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+    stream
+}
+
+fn read(mut stream: UnixStream) {
     let mut buffer = vec![0; 64 << 10];
     while stream.read(&mut buffer).unwrap() > 0 {}
-    own_time() - before
 }
 
 /// How long this thread has kept a core busy.

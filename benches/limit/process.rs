@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::limit::{Limit, ended};
+use crate::support::limit::ended;
 
 /// What the kernel counts a process's time in.
 const TICK: Duration = Duration::from_millis(10);
+/// How long a start may take, with very many objects.
+const START: Duration = Duration::from_secs(1200);
 /// How often a process is looked at that is waited for.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -61,10 +63,10 @@ impl Home {
 
     /// Starts the operator, and gives it when it answers.
     pub fn start(&self, arguments: &[&str]) -> Running {
-        let running = self.operator(arguments);
-        let _limit = Limit::of(&running.0);
+        let (running, begun) = (self.operator(arguments), Instant::now());
         while !self.succeeds(&["wait", "none", "--for", "delete"]) {
             assert!(running.is_there(), "the operator ended:\n{}", self.log());
+            assert!(begun.elapsed() < START, "the operator does not answer:\n{}", self.log());
             std::thread::park_timeout(LOOK);
         }
         running
