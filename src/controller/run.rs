@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::Controller;
@@ -85,6 +85,8 @@ impl Controller {
         }
         let mut workers: Option<JoinSet<()>> = None;
         let mut resync = tokio::time::interval(Duration::try_from(self.parts.settings.resync.0).unwrap_or(Duration::from_secs(60)));
+        // Where a pass took longer than the time between two, the next one comes that time after it, and not at once.
+        resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
         resync.tick().await;
         loop {
             if workers.is_none() && self.is_listed() {

@@ -142,9 +142,10 @@ fn thaw(b: &mut Builder<'_>, want: &ContainerSpec, new: (&Container, &Identity),
     Progress::Working(Reason::Progressing, format!("the replacement of {} is thawed", want.name), None)
 }
 
-/// A start that the engine refused leaves `created`, and says why.
+/// A start that the engine refused leaves `created`, and says why. One that it gave up because nobody waited for it any more, as 28 does when the
+/// operator dies, says nothing of the spec: it is tried again.
 fn start_failed(container: &Container) -> bool {
-    container.details.as_ref().is_some_and(|details| !details.error.is_empty())
+    container.details.as_ref().is_some_and(|details| !details.error.is_empty() && !details.error.contains("context canceled"))
 }
 
 /// Removes the old, gives the new its name, and remembers what it was made from.

@@ -83,6 +83,14 @@ fn a_replacement_whose_start_is_refused_is_taken_away_and_the_old_one_started_wh
     }
 }
 
+/// Found by `tests/e2e/crash.rs` on Docker 28.5.
+#[test]
+fn a_replacement_whose_start_was_given_up_with_its_client_is_started_again() {
+    let (mut m, want) = exchange(2, "unless-stopped");
+    m.meddle(NEXT, |c| Arc::make_mut(c.details.as_mut().unwrap()).error = "Canceled: context canceled".to_owned());
+    assert_eq!(acts(&m.plan(&want)), [format!("start {NEXT}")]);
+}
+
 #[test]
 fn a_replacement_that_ends_at_once_with_success_has_worked_only_where_it_may_end() {
     for (restart, works) in [("unless-stopped", false), ("on-failure", true), ("no", true)] {

@@ -374,6 +374,19 @@ async fn without_permission_nothing_is_changed_and_with_it_again_all_is_made_up_
 }
 
 #[tokio::test(start_paused = true)]
+async fn full_passes_that_were_missed_are_not_made_up_for() {
+    let (rig, _) = all_ready(1).await;
+    *rig.engine.lists_in.lock().unwrap() = Duration::from_secs(150);
+    rig.pass(900).await;
+    *rig.engine.lists_in.lock().unwrap() = Duration::ZERO;
+    rig.engine.take_calls();
+    rig.pass(290).await;
+    let lists = rig.engine.take_calls().iter().filter(|call| *call == "list").count();
+    assert!((2..=5).contains(&lists), "{lists} lists in less than five minutes");
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_with_an_end_ends_when_all_is_as_declared() {
     let (documents, keys) = many(3);
     let rig = Rig::start(documents);

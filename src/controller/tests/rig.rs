@@ -78,6 +78,8 @@ pub struct FakeEngine {
     pub calls: Mutex<Vec<String>>,
     /// It does not answer.
     pub away: AtomicBool,
+    /// How long it takes for a full list.
+    pub lists_in: Mutex<Duration>,
     /// Ports that another program has.
     pub taken: Mutex<BTreeSet<u16>>,
     /// The next container to be started is being removed by somebody.
@@ -171,7 +173,11 @@ impl ContainerRuntime for FakeEngine {
 
     fn observe(&self) -> BoxFuture<'_, Result<World, Error>> {
         let world = self.ask("list".to_owned()).map(|()| self.model().world.clone());
-        Box::pin(async move { world })
+        let takes = *self.lists_in.lock().unwrap();
+        Box::pin(async move {
+            tokio::time::sleep(takes).await;
+            world
+        })
     }
 
     fn glimpse<'a>(&'a self, object: &'a ObjectRef, look: Look) -> BoxFuture<'a, Result<Glimpse, Error>> {
@@ -329,6 +335,7 @@ impl Rig {
             changes: broadcast::channel(1024).0,
             calls: Mutex::default(),
             away: AtomicBool::new(false),
+            lists_in: Mutex::default(),
             taken: Mutex::default(),
             going: AtomicBool::default(),
             idle: AtomicBool::default(),
