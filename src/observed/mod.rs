@@ -100,6 +100,13 @@ impl Container {
         !self.is_active() && error.strip_prefix("task ").and_then(|rest| rest.strip_prefix(self.id.0.as_str())) == Some(": already exists")
     }
 
+    /// Why the engine refused its last start. One that it gave up because nobody waited for it any more, as Docker 28 does when the operator
+    /// dies in the middle of it, says nothing of the container, and is tried again.
+    pub fn refused_start(&self) -> Option<&str> {
+        let error = self.details.as_ref().map_or("", |details| details.error.as_str());
+        (!error.is_empty() && !error.contains("context canceled")).then_some(error)
+    }
+
     /// The slot, for one of ours.
     pub fn slot(&self) -> Option<Slot> {
         self.owner.as_ref().map(|owner| owner.slot)

@@ -76,15 +76,15 @@ pub fn proceed(b: &mut Builder<'_>, want: &ContainerSpec, old: Option<(&Containe
         discard(b, want, new, &Cause::new("spec-hash", &new.1.hash, &want.hash), Vec::new());
         return working("taking back an outdated replacement of");
     }
+    let refused = new.0.refused_start();
     match new.0.state {
         State::Created if new.0.is_stranded() => {
             // That says nothing of the spec.
             discard(b, want, new, &Cause::new("replacement", "killed in the middle of its start", "made anew"), Vec::new());
             working("clearing the replacement of")
         }
-        State::Created if start_failed(new.0) => {
-            let error = new.0.details.as_ref().map(|d| d.error.clone()).unwrap_or_default();
-            undo(b, want, old, new, &format!("the replacement did not start: {error}"));
+        State::Created if refused.is_some() => {
+            undo(b, want, old, new, &format!("the replacement did not start: {}", refused.unwrap_or_default()));
             working("going back to the old")
         }
         State::Created => {
@@ -140,12 +140,6 @@ fn thaw(b: &mut Builder<'_>, want: &ContainerSpec, new: (&Container, &Identity),
     }
     b.push(Operation::Unpause(target(new.0, new.1)), Action::Replace, cause.clone(), Vec::new());
     Progress::Working(Reason::Progressing, format!("the replacement of {} is thawed", want.name), None)
-}
-
-/// A start that the engine refused leaves `created`, and says why. One that it gave up because nobody waited for it any more, as 28 does when the
-/// operator dies, says nothing of the spec: it is tried again.
-fn start_failed(container: &Container) -> bool {
-    container.details.as_ref().is_some_and(|details| !details.error.is_empty() && !details.error.contains("context canceled"))
 }
 
 /// Removes the old, gives the new its name, and remembers what it was made from.
