@@ -91,7 +91,9 @@ async fn no_answer(t: Case) {
     let made = t.wait("the creation", || async { (t.get(&format!("/containers/{}/json", t.name("create"))).await.status == 200).then_some(()) });
     made.await;
     t.holds("M11: a creation whose client gave up is made all the same", true, "");
-    let status = t.inspect(&id).await["State"]["Status"].clone();
-    t.eq("M11: a start whose client gave up is made by the older engine only", status, t.by("running", "created"));
+    let state = t.inspect(&id).await["State"].clone();
+    t.eq("M11: a start whose client gave up is made by the older engine only", state["Status"].clone(), t.by("running", "created"));
+    let told = t.by(json!(["", 0]), json!(["Canceled: context canceled", 128]));
+    t.eq("M11: the newer engine says of such a start that it was given up", json!([state["Error"], state["ExitCode"]]), told);
     t.eq("M11: asked again, a start is done or found done", t.start(&id).await.status, t.by(304, 204));
 }

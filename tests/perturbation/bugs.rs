@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use bollard::query_parameters::{RemoveContainerOptions, RemoveVolumeOptions};
 use dockmaster::desired::naming;
-use dockmaster::observed::{ContainerId, Glimpse, Look, TaskKey, TaskState, World};
+use dockmaster::observed::{Container, ContainerId, Glimpse, Look, TaskKey, TaskState, World};
 use dockmaster::planner::{Capabilities, Operation, Target};
 use dockmaster::resource::ObjectRef;
 use dockmaster::runtime::docker::DockerRuntime;
@@ -96,6 +96,8 @@ bank! {
     ForgetUserLabels,
     /// Only containers that run are seen.
     SeeOnlyRunning,
+    /// A start that the engine gave up, because who asked for it died, is taken for one that it refused.
+    BelieveGivenUp,
     /// What was seen at the start is believed for ever.
     SeeOnlyOnce,
     /// The engine's changes are not heard, and nothing is looked at again.
@@ -128,6 +130,8 @@ bank! {
     TroubleIsDeletion,
     /// What a broken file had is gone.
     BrokenIsDeletion,
+    /// A status is told only where it is another than the one that was told before.
+    TellOtherStatusesOnly,
     /// Deletions are told one by one, so that there are never many.
     OneByOne,
     /// What is gone is never told.
@@ -258,6 +262,13 @@ fn running(world: &mut World) {
     idle.iter().for_each(|id| world.remove(id));
 }
 
+/// What [`Bug::BelieveGivenUp`] makes of a container.
+fn believe(container: &mut Container) {
+    if let Some(details) = container.details.as_mut().filter(|details| details.error.contains("context canceled")) {
+        Arc::make_mut(details).error = "refused".to_owned();
+    }
+}
+
 impl ContainerRuntime for BuggyRuntime {
     fn recall(&self, known: BTreeSet<String>) {
         self.inner.recall(known);
@@ -268,6 +279,7 @@ impl ContainerRuntime for BuggyRuntime {
             let mut world = self.inner.observe().await?;
             match self.bug {
                 Bug::SeeOnlyRunning => running(&mut world),
+                Bug::BelieveGivenUp => world.containers.values_mut().for_each(believe),
                 Bug::SeeOnlyOnce => return Ok(self.first.lock().unwrap().get_or_insert(world).clone()),
                 _ => {}
             }
@@ -281,6 +293,7 @@ impl ContainerRuntime for BuggyRuntime {
             let mut glimpse = self.inner.glimpse(object, look).await?;
             match self.bug {
                 Bug::SeeOnlyRunning => glimpse.containers.retain(|container| container.is_active()),
+                Bug::BelieveGivenUp => glimpse.containers.iter_mut().for_each(believe),
                 Bug::LookOnlyOnce => return Ok(self.looks.lock().unwrap().entry(object.clone()).or_insert(glimpse).clone()),
                 _ => {}
             }

@@ -105,6 +105,7 @@ impl Interceptor for Post {
         match self.watcher.before(&told, &view) {
             Reaction::Pass => Verdict::Pass,
             Reaction::Error { status, message } => Verdict::Error { status, message },
+            Reaction::Abandon => Verdict::Abandon,
             Reaction::Silence { applied } => Verdict::Silence { applied },
             Reaction::Reset { applied } => Verdict::Reset { applied },
             Reaction::Truncate => Verdict::Truncate,

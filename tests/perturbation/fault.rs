@@ -5,7 +5,7 @@ use std::fmt;
 /// One fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
-    /// The operator dies as it makes the call; the call is carried out or not.
+    /// The operator dies as it makes the call; the call is carried out or not. A start that is not is given up by the newer engine.
     Crash { at: u64, applied: bool },
     /// The engine answers that, and does nothing.
     Refuse { at: u64, class: Class },

@@ -39,6 +39,10 @@ pub struct Folder {
 #[derive(Default)]
 struct Files {
     texts: BTreeMap<String, String>,
+    /// How often each file was written: one that is as before may have been another in between.
+    versions: BTreeMap<String, u64>,
+    /// So many writes of statuses are undone as soon as they are made.
+    undoes: u64,
     trouble: Option<String>,
     /// Objects whose last document said `deletionPolicy: Delete`.
     consents: BTreeSet<(String, String)>,
@@ -49,6 +53,13 @@ struct Files {
     departures: BTreeMap<ObjectRef, u64>,
     /// The instants and phases of the writes for each object.
     reports: BTreeMap<ObjectRef, Vec<(Instant, String)>>,
+}
+
+impl Files {
+    fn put(&mut self, path: &str, text: String) {
+        self.texts.insert(path.to_owned(), text);
+        *self.versions.entry(path.to_owned()).or_default() += 1;
+    }
 }
 
 impl Folder {
@@ -70,9 +81,11 @@ impl Folder {
         let objects = |texts: &BTreeMap<String, String>| -> BTreeSet<ObjectRef> {
             texts.iter().flat_map(|(path, text)| read(path, text).items.iter().map(|item| item.resource.reference()).collect::<Vec<_>>()).collect()
         };
-        let before = objects(&files.texts);
+        let before = files.texts.clone();
         change(&mut files.texts);
         let texts = files.texts.clone();
+        texts.iter().filter(|(path, text)| before.get(*path) != Some(*text)).for_each(|(path, _)| *files.versions.entry(path.clone()).or_default() += 1);
+        let before = objects(&before);
         before.difference(&objects(&texts)).for_each(|object| *files.departures.entry(object.clone()).or_default() += 1);
         for item in texts.iter().flat_map(|(path, text)| read(path, text).items.clone()) {
             let object = item.resource.reference();
@@ -110,6 +123,11 @@ impl Folder {
 
     pub fn texts(&self) -> BTreeMap<String, String> {
         self.lock().texts.clone()
+    }
+
+    /// The next so many writes of statuses are undone at once, as by an editor that saves what it read before.
+    pub fn undo(&self, writes: u64) {
+        self.lock().undoes = writes;
     }
 
     pub fn take_harm(&self) -> Vec<String> {
@@ -237,7 +255,8 @@ struct Watcher {
     gate: Gate,
     bug: Option<Bug>,
     held: Arc<Mutex<BTreeSet<Place>>>,
-    said: BTreeMap<Place, (String, Option<Value>)>,
+    /// Each document's digest, the version of its file, and the status in it.
+    said: BTreeMap<Place, (String, u64, Option<Value>)>,
     wrong: BTreeMap<String, Vec<String>>,
     missing: BTreeSet<Place>,
     since: Instant,
@@ -277,9 +296,9 @@ impl Watcher {
 
     /// Looks at all files; what is to be said of them.
     fn look(&mut self, first: bool) -> Vec<SourceEvent> {
-        let (texts, trouble) = {
+        let (texts, versions, trouble) = {
             let files = self.folder.lock();
-            (files.texts.clone(), files.trouble.clone())
+            (files.texts.clone(), files.versions.clone(), files.trouble.clone())
         };
         let (texts, trouble) = match (self.bug, trouble) {
             (Some(Bug::TroubleIsDeletion), Some(_)) => (BTreeMap::new(), None),
@@ -299,8 +318,9 @@ impl Watcher {
             if !parsed.problems.is_empty() && self.bug != Some(Bug::BrokenIsDeletion) {
                 wrong.insert(path.clone(), parsed.problems.iter().map(|problem| format!("{problem:?}")).collect::<Vec<_>>());
             }
+            let version = versions.get(path).copied().unwrap_or_default();
             for item in parsed.items.iter().cloned() {
-                self.said_anew(item, first, &mut found, &mut arrived, &mut events);
+                self.said_anew((item, version), first, &mut found, &mut arrived, &mut events);
             }
         }
         let lost = self.said.keys().filter(|place| !found.contains(*place)).cloned();
@@ -332,13 +352,20 @@ impl Watcher {
         events
     }
 
-    fn said_anew(&mut self, item: Item, first: bool, found: &mut BTreeSet<Place>, arrived: &mut BTreeSet<ObjectRef>, events: &mut Vec<SourceEvent>) {
+    fn said_anew(
+        &mut self,
+        (item, version): (Item, u64),
+        first: bool,
+        found: &mut BTreeSet<Place>,
+        arrived: &mut BTreeSet<ObjectRef>,
+        events: &mut Vec<SourceEvent>,
+    ) {
         let place = (item.resource.reference(), item.origin.clone());
         found.insert(place.clone());
         let status = item.resource.status().cloned();
-        match self.said.insert(place.clone(), (item.digest.clone(), status.clone())) {
-            Some((digest, known)) if digest == item.digest => {
-                if known != status {
+        match self.said.insert(place.clone(), (item.digest.clone(), version, status.clone())) {
+            Some((digest, of, known)) if digest == item.digest => {
+                if known != status || (of != version && self.bug != Some(Bug::TellOtherStatusesOnly)) {
                     events.push(SourceEvent::Reported { object: place.0, origin: place.1, status });
                 }
             }
@@ -420,7 +447,11 @@ impl StatusSink for FolderSink {
             if let Some((before, _)) = before.filter(|(before, then)| *then == departures && *before > generation) {
                 files.harm.push(format!("I13: the generation of {object} fell from {before} to {generation}"));
             }
-            files.texts.insert(at.path.clone(), new);
+            files.put(&at.path, new);
+            if files.undoes > 0 {
+                files.undoes -= 1;
+                files.put(&at.path, text);
+            }
             files.writes += 1;
             files.reports.entry(object.clone()).or_default().push((Instant::now(), status.phase.as_str().to_owned()));
             drop(files);

@@ -258,11 +258,13 @@ impl Lab {
             Step::Jump(by) => self.site.clock.jump(by.as_secs()),
             Step::Verb(verb) => self.verb(verb).await,
             Step::Crash => self.suffer(Strike::Crash { operator: FIRST, lose_state: false }).await,
+            Step::CrashInStart => self.site.watcher.seen().dies_in_a_start = true,
             Step::OperatorDown => self.kill(FIRST),
             Step::OperatorUp => self.boot(FIRST),
             Step::LoseState => self.lose_state(FIRST),
             Step::Route(route) => self.site.host.routes.lock().unwrap().push((*route).to_owned()),
             Step::Trouble => self.site.folder.trouble(Some("the directory is not mounted")),
+            Step::UndoStatuses(writes) => self.site.folder.undo(*writes),
             Step::Well => self.site.folder.trouble(None),
             Step::AtOnce => {}
         }

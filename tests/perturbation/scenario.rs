@@ -32,6 +32,8 @@ pub enum Step {
     Verb(Verb),
     /// The operator is killed and started again.
     Crash,
+    /// The operator is killed as it starts a container next, and started again.
+    CrashInStart,
     /// The operator ends; and starts. Where there are two, the first.
     OperatorDown,
     OperatorUp,
@@ -39,6 +41,8 @@ pub enum Step {
     Route(&'static str),
     /// The state directory is deleted while the operator is down.
     LoseState,
+    /// The next so many writes of statuses are undone at once, as by an editor that saves what it read before.
+    UndoStatuses(u64),
     /// The source cannot be trusted; and can again.
     Trouble,
     Well,

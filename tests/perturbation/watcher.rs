@@ -32,6 +32,7 @@ pub struct Call<'a> {
 pub enum Reaction {
     Pass,
     Error { status: u16, message: String },
+    Abandon,
     Silence { applied: bool },
     Reset { applied: bool },
     Truncate,
@@ -64,6 +65,8 @@ pub struct Seen {
     pub mutations: u64,
     pub events: u64,
     pub faults: Vec<Fault>,
+    /// Whether the operator that starts a container next dies as it does.
+    pub dies_in_a_start: bool,
     /// Whether faults still strike; not in the calm at the end.
     pub armed: bool,
     /// The lives of the operators.
@@ -200,22 +203,27 @@ impl Watcher {
     }
 
     fn strike(&self, seen: &mut Seen, number: u64, call: &Call<'_>) -> Reaction {
+        let gate = seen.gates.get(&call.caller).cloned();
+        let crash = |lose_state: bool| {
+            gate.iter().for_each(Gate::close);
+            let _over = self.strikes.send(Strike::Crash { operator: call.caller, lose_state });
+        };
+        if seen.dies_in_a_start && call.path.ends_with("/start") {
+            seen.dies_in_a_start = false;
+            seen.last_cause = Some(Instant::now());
+            crash(false);
+            return Reaction::Abandon;
+        }
         if !seen.armed {
             return Reaction::Pass;
         }
         let mut reaction = Reaction::Pass;
         for fault in seen.faults.clone().into_iter().filter(|fault| fault.at() == Some(number)) {
             seen.last_cause = Some(Instant::now());
-            let crash = |lose_state: bool| {
-                if let Some(gate) = seen.gates.get(&call.caller) {
-                    gate.close();
-                }
-                let _over = self.strikes.send(Strike::Crash { operator: call.caller, lose_state });
-            };
             reaction = match fault {
                 Fault::Crash { applied, .. } => {
                     crash(false);
-                    Reaction::Silence { applied }
+                    if applied { Reaction::Silence { applied } } else { Reaction::Abandon }
                 }
                 Fault::LoseState { .. } => {
                     crash(true);

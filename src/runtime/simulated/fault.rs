@@ -36,6 +36,8 @@ pub enum Verdict {
         /// The engine's words.
         message: String,
     },
+    /// Who asks goes away: it is not served. A start that the newer engine has begun by then is given up, and the container's state says so.
+    Abandon,
     /// The reply never comes.
     Silence {
         /// Whether it took effect.

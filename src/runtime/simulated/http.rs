@@ -240,8 +240,7 @@ async fn answer(shared: &Arc<Shared>, mut request: hyper::Request<Incoming>, cal
     let later = tokio::spawn(async move {
         let mut cut = shared.cut.subscribe();
         tokio::select! { biased; _ = cut.changed() => return Err(reset()), () = shared.awake() => {} }
-        let gives_up = shared.version == Version::V28_5 && arrived.call.endpoint == "POST /containers/{id}/start";
-        if gives_up && client.strong_count() == 0 { Err(reset()) } else { arrived.serve(&shared).await }
+        if client.strong_count() == 0 && arrived.give_up(&shared) { Err(reset()) } else { arrived.serve(&shared).await }
     });
     let reply = later.await.unwrap_or_else(|_| Err(reset()));
     drop(here);
@@ -249,12 +248,24 @@ async fn answer(shared: &Arc<Shared>, mut request: hyper::Request<Incoming>, cal
 }
 
 impl Arrived {
+    /// What an engine does whose client is gone: the newer one gives a start up, and says so in the container's state. Whether it did.
+    fn give_up(&self, shared: &Shared) -> bool {
+        let start = self.found.as_ref().filter(|(route, _)| shared.version == Version::V28_5 && route.path == "/containers/{id}/start");
+        if let Some((_, target)) = start {
+            shared.change(|engine| engine.give_up_start(target));
+        }
+        start.is_some()
+    }
+
     async fn serve(self, shared: &Arc<Shared>) -> Result<Response<Body>, io::Error> {
+        if matches!(self.verdict, Verdict::Abandon) {
+            self.give_up(shared);
+        }
         let Self { call, api, found, uri, account, upgraded, verdict } = self;
         if let Verdict::Error { status, message } = verdict {
             return Ok(done(shared, status, "application/json", with_newline(&json!({"message": message}))));
         }
-        if matches!(verdict, Verdict::Silence { applied: false }) {
+        if matches!(verdict, Verdict::Abandon | Verdict::Silence { applied: false }) {
             std::future::pending::<Infallible>().await;
         }
         if matches!(verdict, Verdict::Reset { applied: false }) {
@@ -288,6 +299,7 @@ impl Arrived {
                 Verdict::Stale(past) if !route.mutating => (route.serve)(&mut Engine::clone(past), &request),
                 Verdict::Pass
                 | Verdict::Error { .. }
+                | Verdict::Abandon
                 | Verdict::Silence { .. }
                 | Verdict::Reset { .. }
                 | Verdict::Truncate
@@ -300,7 +312,7 @@ impl Arrived {
             shared.tell_first().await;
         }
         match verdict {
-            Verdict::Silence { .. } => {
+            Verdict::Abandon | Verdict::Silence { .. } => {
                 std::future::pending::<Infallible>().await;
             }
             Verdict::Reset { .. } => return Err(reset()),

@@ -10,7 +10,7 @@ use super::clockwork::Due;
 use super::files::Files;
 use super::http::{Refused, refuse};
 use super::process::{End, Process, Surroundings, Wait};
-use super::state::{Behaviour, Engine, Gone, Line, Port, Status};
+use super::state::{Behaviour, Container, Engine, Gone, Line, Port, Status};
 use super::text;
 
 /// Docker's waits between two starts by its restart policy.
@@ -41,6 +41,16 @@ impl Engine {
             }
         }
         self.launch(id)
+    }
+
+    /// A start that is given up because nobody waits for it any more.
+    pub(super) fn give_up_start(&mut self, reference: &str) {
+        let id = self.container_id(reference).unwrap_or_default();
+        let stands = |container: &&mut Container| matches!(container.status, Status::Created | Status::Exited);
+        if let Some(container) = self.containers.get_mut(&id).filter(stands) {
+            "Canceled: context canceled".clone_into(&mut container.error);
+            container.exit_code = 128;
+        }
     }
 
     fn launch(&mut self, id: &str) -> Result<(), Refused> {

@@ -109,7 +109,7 @@ impl Teller {
         // What came up elsewhere has moved.
         let (moved, missing): (BTreeSet<Place>, BTreeSet<Place>) = missing.into_iter().partition(|(object, _)| arrived.contains(object));
         self.said.retain(|place, _| !moved.contains(place));
-        self.is_held_anew |= !arrived.is_empty() || !moved.is_empty() || missing != self.missing;
+        self.is_held_anew |= !arrived.is_empty() || missing != self.missing;
         if !missing.is_subset(&self.missing) {
             self.since = now;
         }

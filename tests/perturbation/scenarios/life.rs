@@ -161,6 +161,14 @@ pub fn all() -> Vec<Scenario> {
         .must(&["container dm-ws-alice.shop running"]),
         Scenario::new("restart-asked", vec![write(SHOP, workspace("shop", RICH)), Step::Verb(Verb::Restart("shop"))])
             .must(&["container dm-ws-alice.shop running"]),
+        Scenario::new("crash-in-start", vec![write(SHOP, workspace("shop", "")), Step::CrashInStart, edit(SHOP, "1000000\"]", "1000001\"]")])
+            .must(&["container dm-ws-alice.shop running", "workspace/alice/shop generation 2"])
+            .must_not(&["workspace/alice/shop UpdateFailed"]),
+        Scenario::new(
+            "status-undone",
+            vec![write(SHOP, workspace("shop", "deletionPolicy: Retain")), Step::UndoStatuses(2), edit(SHOP, "Retain", "Delete"), pass(60)],
+        )
+        .must(&["workspace/alice/shop generation 2", "workspace/alice/shop phase Running"]),
         Scenario::new("engine-restarts", vec![write(SHOP, workspace("shop", RICH)), Step::EngineRestart(5)]).must(&["container dm-ws-alice.shop running"]),
         Scenario::new(
             "engine-away-while-changed",
