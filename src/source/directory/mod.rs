@@ -33,6 +33,9 @@ use watch::Watch;
 
 /// How long a hint waits for others of its kind.
 const DEBOUNCE: Duration = Duration::from_millis(300);
+/// How many times as long as it takes to find the files nobody looks for them: while statuses are written, each look is followed by the next,
+/// and those of very many files would keep a core busy.
+const LEISURE: u32 = 8;
 /// How often a root is looked at that is in trouble.
 const RETRY: Duration = Duration::from_secs(2);
 /// How often a root is looked at that cannot be watched.
@@ -187,12 +190,14 @@ impl Watcher {
                     self.say(SourceEvent::InitDone).await?;
                 }
             }
+            let leisure = look.walked * LEISURE;
+            let since = tokio::time::Instant::now();
             tokio::select! {
                 () = self.sender.closed() => return Err(Unheard),
-                () = tokio::time::sleep(self.pause(&look)) => {}
+                () = tokio::time::sleep(self.pause(&look).max(leisure)) => {}
                 changed = hints.changed() => {
                     changed.map_err(|_| Unheard)?;
-                    tokio::time::sleep(DEBOUNCE).await;
+                    tokio::time::sleep(DEBOUNCE.max(leisure.saturating_sub(since.elapsed()))).await;
                     hints.mark_unchanged();
                 }
             }

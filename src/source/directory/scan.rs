@@ -68,6 +68,8 @@ pub struct Look {
     pub trouble: Option<String>,
     /// A file was just touched; look again in [`REST`].
     pub restless: bool,
+    /// How long it took to find the files.
+    pub walked: Duration,
     /// What git is doing to the root.
     pub git: Option<String>,
     /// The spec files whose file with statuses was there at the last look, and is not now.
@@ -100,6 +102,7 @@ impl Scanner {
 
     /// Looks again.
     pub fn look(&mut self) -> Look {
+        let begun = Instant::now();
         let listing = match walk::list(&self.root.path) {
             Ok(listing) => listing,
             Err(error) => {
@@ -107,6 +110,7 @@ impl Scanner {
                 return Look { trouble: Some(trouble), ..Look::default() };
             }
         };
+        let walked = begun.elapsed();
         let Listing { identity, files, sidecars, hidden, incomplete } = listing;
         for (directory, name) in hidden {
             if let Err(error) = exchange::sweep(&directory, &name, self.leftover) {
@@ -121,7 +125,7 @@ impl Scanner {
         if complete {
             self.sidecars = sidecars;
         }
-        let mut look = Look { identity: Some(identity), trouble, restless: false, git: git::under_way(&self.root.path), bared };
+        let mut look = Look { identity: Some(identity), trouble, restless: false, walked, git: git::under_way(&self.root.path), bared };
         self.restless.retain(|path, _| files.contains_key(path));
         if complete {
             let before = self.files.len();
