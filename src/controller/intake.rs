@@ -497,7 +497,7 @@ fn recovered(world: &World, key: &ObjectRef, item: &Item) -> Option<Admission> {
     if let Some(owner) = of_container {
         return Some(Admission { uid: owner.uid.clone(), generation: owner.generation.max(reported).max(1), created: owner.created });
     }
-    let uid = world.volumes.values().filter_map(|v| v.owner.as_ref()).find(|owner| owner.object == *key).and_then(|owner| owner.uid.clone())?;
+    let uid = world.volumes.of(key).next().and_then(|volume| volume.owner.as_ref()?.uid.clone())?;
     let created = uuid::Uuid::parse_str(&uid.0).ok().and_then(|id| id.get_timestamp()).map(|time| time.to_unix())?;
     let created = Timestamp::new(i64::try_from(created.0).ok()?, i32::try_from(created.1).ok()?).ok()?;
     Some(Admission { uid, generation: reported.max(1), created })
@@ -522,7 +522,7 @@ fn facts_of(world: &World, key: &ObjectRef, uid: &Uid, now: Timestamp) -> Vec<Fa
             facts.push(Fact::PreviewHash(hash.clone()));
         }
     }
-    let marked = world.volumes.values().filter_map(|v| v.owner.as_ref()).any(|owner| owner.object == *key && owner.expired_marker);
+    let marked = world.volumes.of(key).any(|volume| volume.owner.as_ref().is_some_and(|owner| owner.expired_marker));
     if marked {
         facts.push(Fact::Expired(now));
     }

@@ -49,9 +49,11 @@ impl Controller {
         Ok(intent)
     }
 
-    /// Forgets what objects should be: something that it depends on was given or taken.
+    /// Forgets what an object should be: something that it depends on was given or taken.
     pub(super) fn lower_again(&self, key: &ObjectRef) {
-        if let Some(entry) = self.store().objects.get_mut(key) {
+        let mut store = self.store();
+        store.networks.remove(key.ns());
+        if let Some(entry) = store.objects.get_mut(key) {
             entry.lowered = None;
             // Its last plan was made from what it should have been.
             entry.rest = None;
@@ -226,13 +228,24 @@ impl Controller {
 
     /// The network of a namespace, with the subnet that it holds.
     pub(super) async fn namespace_network(&self, namespace: &str) -> Result<Result<NetworkWant, Condition>, LedgerError> {
+        let (epoch, known) = {
+            let store = self.store();
+            (store.epoch, store.networks.get(namespace).cloned())
+        };
+        if let Some((_, network)) = known.filter(|(of, _)| *of == epoch) {
+            return Ok(Ok(network));
+        }
         let installation = &self.parts.settings.installation;
         let key = naming::namespace_ref(namespace);
         let claim = lower::namespace_claim(installation, namespace);
         let grants = self.grants(&key, &Uid(format!("namespace/{namespace}")), std::slice::from_ref(&claim)).await?;
         let name = naming::namespace_network(installation, namespace);
         Ok(match grants.into_iter().next() {
-            Some(Grant::Subnet { cidr, .. }) => Ok(NetworkWant { name, subnet: cidr, labels: naming::namespace_labels(installation, namespace) }),
+            Some(Grant::Subnet { cidr, .. }) => {
+                let network = NetworkWant { name, subnet: cidr, labels: naming::namespace_labels(installation, namespace) };
+                self.store().networks.insert(namespace.to_owned(), (epoch, network.clone()));
+                Ok(network)
+            }
             Some(Grant::Port { .. } | Grant::Refused { .. }) | None => Err(Condition::abnormal(
                 ConditionType::AddressesExhausted,
                 format!("no free subnet is left in {} for the namespace {namespace}; give `run` a larger --network-pool", self.parts.settings.network_pool),
@@ -426,8 +439,8 @@ fn holds_port(held: &[Grant], name: &str, taken: &BTreeSet<u16>) -> bool {
 /// What an object's containers and networks in Docker say that it holds.
 fn held(world: &World, key: &ObjectRef, uid: &Uid) -> Vec<Grant> {
     let of_labels = world.of(key).filter(|c| c.owner.as_ref().is_some_and(|o| o.uid == *uid)).flat_map(|c| naming::grants_from_labels(&c.labels));
-    let is_mine = |owner: &crate::observed::NetworkOwner| owner.object == *key && owner.uid.as_ref().is_none_or(|of| of == uid);
-    let networks = world.networks.values().filter(|n| n.owner.as_ref().is_some_and(is_mine));
+    let is_mine = |owner: &crate::observed::NetworkOwner| owner.uid.as_ref().is_none_or(|of| of == uid);
+    let networks = world.networks.of(key).filter(|n| n.owner.as_ref().is_some_and(is_mine));
     let subnets = networks.filter_map(|n| n.subnets.first().map(|cidr| Grant::Subnet { network: n.name.clone(), cidr: cidr.clone() }));
     of_labels.chain(subnets).collect()
 }

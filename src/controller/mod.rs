@@ -240,8 +240,8 @@ impl Controller {
     fn take_over(&self, mut listing: World, begun: u64) {
         let mut looks = self.looks();
         let mut world = self.world();
-        let networks = looks.take_networks(begun, Networks { named: None, seen: std::mem::take(&mut listing.networks) }, &world);
-        listing.networks = if networks.named.is_none() { networks.seen } else { world.networks.clone() };
+        let networks = looks.take_networks(begun, Networks { named: None, seen: std::mem::take(&mut listing.networks).into_iter().collect() }, &world);
+        listing.networks = if networks.named.is_none() { networks.seen.into_iter().collect() } else { world.networks.clone() };
         let known = std::mem::replace(&mut *world, listing);
         for (key, _) in std::mem::take(&mut looks.latest).into_iter().filter(|(_, count)| *count > begun) {
             world.keep(&key, &known);

@@ -352,7 +352,7 @@ impl Controller {
         if self.look(key, Look::Object).await.is_err() {
             return Ok(Turn::Failed);
         }
-        if self.world().networks_named(&name).next().is_none() {
+        if self.world().networks.named(&name).next().is_none() {
             return Ok(Turn::Settled);
         }
         let network = crate::desired::NetworkWant { name, subnet: String::new(), labels: std::collections::BTreeMap::new() };
@@ -371,6 +371,7 @@ impl Controller {
             permission: &self.parts.permission.grant(),
         };
         let report = executor::run(&effects, &plan).await;
+        self.store().networks.remove(&key.name);
         self.after_execution(key, &plan, &report);
         Ok(if report.is_success() { Turn::Settled } else { Turn::Failed })
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::desired::Intent;
+use crate::desired::{Intent, NetworkWant};
 use crate::observed::{Look, TaskKey, World};
 use crate::planner::{SourceStanding, WaitKey};
 use crate::resource::status::Phase;
@@ -42,6 +42,8 @@ pub struct Store {
     pub engine_lost: Option<(Instant, String)>,
     /// Another engine answers than before: why nothing is changed.
     pub engine_changed: Option<String>,
+    /// The network of each namespace with the subnet that it was granted, and at which epoch: all its objects ask for it.
+    pub networks: BTreeMap<String, (u64, NetworkWant)>,
     /// Counts the changes of types, tenants and capabilities, on which every object may depend.
     pub epoch: u64,
 }

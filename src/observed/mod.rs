@@ -1,5 +1,7 @@
 //! What is: containers, networks, volumes, images and tasks, as plain data.
 
+pub mod table;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::desired::Role;
 use crate::resource::workspace::Protocol;
 use crate::resource::{ObjectRef, Uid};
+use table::{By, Indexed, Table};
 
 /// Docker's id of a container.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -217,6 +220,13 @@ pub struct Network {
     pub driver: String,
 }
 
+impl Indexed for Network {
+    fn index(&self) -> Vec<By> {
+        let owner = self.owner.as_ref().map(|owner| By::Owner(owner.object.clone()));
+        owner.into_iter().chain([By::Name(self.name.clone())]).collect()
+    }
+}
+
 /// Whose a network is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkOwner {
@@ -237,6 +247,12 @@ pub struct Volume {
     pub driver: String,
     /// Its options; ours have none.
     pub options: BTreeMap<String, String>,
+}
+
+impl Indexed for Volume {
+    fn index(&self) -> Vec<By> {
+        self.owner.iter().map(|owner| By::Owner(owner.object.clone())).collect()
+    }
 }
 
 /// Whose a volume is.
@@ -346,9 +362,9 @@ pub struct World {
     /// Our containers by object.
     pub of: BTreeMap<ObjectRef, BTreeSet<ContainerId>>,
     /// All networks by id.
-    pub networks: BTreeMap<String, Network>,
+    pub networks: Table<Network>,
     /// All volumes by name.
-    pub volumes: BTreeMap<String, Volume>,
+    pub volumes: Table<Volume>,
     /// Image references to ids; the id itself is a key too.
     pub images: BTreeMap<String, String>,
     /// When the listing of these images began.
@@ -389,11 +405,6 @@ impl World {
                 self.of.remove(&owner.object);
             }
         }
-    }
-
-    /// The networks of that name; Docker allows several.
-    pub fn networks_named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Network> {
-        self.networks.values().filter(move |network| network.name == name)
     }
 
     /// The container of that name.
@@ -459,11 +470,10 @@ pub struct Networks {
 impl World {
     /// Keeps of one object the containers and volumes that another world knows.
     pub fn keep(&mut self, object: &ObjectRef, known: &World) {
-        let mine = |volume: &&Volume| volume.owner.as_ref().is_some_and(|owner| owner.object == *object);
         let glimpse = Glimpse {
             containers: known.of(object).cloned().collect(),
             networks: Networks { named: Some(BTreeSet::new()), seen: BTreeMap::new() },
-            volumes: known.volumes.values().filter(mine).cloned().collect(),
+            volumes: known.volumes.of(object).cloned().collect(),
             images: None,
         };
         self.merge(object, glimpse);
@@ -482,14 +492,17 @@ impl World {
     /// Puts what was just seen of one object in the place of what was known of it; whether that was another.
     pub fn merge(&mut self, object: &ObjectRef, glimpse: Glimpse) -> bool {
         let Networks { named, seen } = glimpse.networks;
-        let is_asked = |network: &Network| named.as_ref().is_none_or(|names| names.contains(&network.name));
         let known: Vec<ContainerId> = self.of.get(object).into_iter().flatten().cloned().collect();
-        let is_mine = |volume: &Volume| volume.owner.as_ref().is_some_and(|owner| owner.object == *object);
+        let volumes: Vec<String> = self.volumes.of(object).map(|volume| volume.name.clone()).collect();
+        let networks: Vec<String> = match &named {
+            Some(names) => names.iter().flat_map(|name| self.networks.named(name)).map(|network| network.id.clone()).collect(),
+            None => self.networks.keys().cloned().collect(),
+        };
         let same = known.len() == glimpse.containers.len()
             && glimpse.containers.iter().all(|container| self.containers.get(&container.id) == Some(container))
-            && self.volumes.values().filter(|volume| is_mine(volume)).count() == glimpse.volumes.len()
+            && volumes.len() == glimpse.volumes.len()
             && glimpse.volumes.iter().all(|volume| self.volumes.get(&volume.name) == Some(volume))
-            && self.networks.values().filter(|network| is_asked(network)).count() == seen.len()
+            && networks.len() == seen.len()
             && seen.iter().all(|(id, network)| self.networks.get(id) == Some(network))
             && glimpse.images.as_ref().is_none_or(|images| self.images == images.ids && self.helper == images.helper);
         for id in known {
@@ -498,12 +511,14 @@ impl World {
         for container in glimpse.containers {
             self.insert(container);
         }
-        self.networks.retain(|_, network| !is_asked(network));
-        self.networks.extend(seen);
-        self.volumes.retain(|_, volume| !is_mine(volume));
-        for volume in glimpse.volumes {
-            self.volumes.insert(volume.name.clone(), volume);
+        for id in networks {
+            self.networks.remove(&id);
         }
+        self.networks.extend(seen);
+        for name in volumes {
+            self.volumes.remove(&name);
+        }
+        self.volumes.extend(glimpse.volumes.into_iter().map(|volume| (volume.name.clone(), volume)));
         if let Some(images) = glimpse.images {
             self.images = images.ids;
             self.images_listed = images.listed;

@@ -7,7 +7,7 @@ use super::model::Model;
 use super::tests::{intent, model, uid};
 use super::{Action, Cause, Operation, Plan, PlanNode, Target, Verdict};
 use crate::desired::{ContainerSpec, Intent, Role};
-use crate::observed::{ContainerId, HealthState, Slot, State, VolumeOwner};
+use crate::observed::{ContainerId, HealthState, Slot, State, Volume, VolumeOwner};
 use crate::resource::quantity::Duration;
 use crate::resource::status::Phase;
 use crate::resource::{Kind, ObjectRef, Reason, Truth, Uid};
@@ -140,7 +140,9 @@ fn a_volume_goes_only_by_the_owners_word_and_only_when_it_is_of_this_life_of_the
     ];
     for (consent, owner, refused) in cases {
         let (mut m, want) = running();
-        m.world.volumes.get_mut(DATA).unwrap().owner = owner.map(|(object, uid)| VolumeOwner { object, uid, volume: "data".to_owned(), expired_marker: false });
+        let owner = owner.map(|(object, uid)| VolumeOwner { object, uid, volume: "data".to_owned(), expired_marker: false });
+        let volume = m.world.volumes.remove(DATA).unwrap();
+        m.world.volumes.insert(DATA.to_owned(), Volume { owner, ..volume });
         let remove = Operation::RemoveVolume { name: DATA.to_owned(), uid: uid(), consent };
         let refused = refused.map(|why| format!("volume {DATA} {why}"));
         assert_eq!(refusal(&m, &want, vec![(remove.clone(), vec![])]), refused);

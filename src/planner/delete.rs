@@ -30,14 +30,8 @@ pub fn plan(input: &PlanInput<'_>, tombstone: &Tombstone) -> Plan {
     }
     thaw(input, &containers, &mut plan, &cause);
     let removed = remove_containers(&mut plan, &containers, tombstone.farewell.grace, &cause);
-    let networks: Vec<_> = input
-        .world
-        .networks
-        .values()
-        .filter(|n| n.owner.as_ref().is_some_and(|o| o.object == *input.object && o.uid.as_ref() == Some(&tombstone.uid)))
-        .collect();
     let mut cleared = removed.clone();
-    for network in networks {
+    for network in input.world.networks.of(input.object).filter(|n| n.owner.as_ref().is_some_and(|o| o.uid.as_ref() == Some(&tombstone.uid))) {
         let operation = Operation::RemoveNetwork { id: network.id.clone(), name: network.name.clone() };
         cleared.push(push(&mut plan, operation, Action::Delete, &cause, removed.clone()));
     }
@@ -133,14 +127,8 @@ fn forget_tasks(container: &Container, cause: &Cause) -> impl Iterator<Item = Pl
 /// The tombstone has ended: volumes by the owner's word, then the record itself.
 fn end(input: &PlanInput<'_>, tombstone: &Tombstone, plan: &mut Plan) {
     let cause = Cause::new("tombstone", "kept", if tombstone.purge { "purged" } else { "ended" });
-    let volumes: Vec<_> = input
-        .world
-        .volumes
-        .values()
-        .filter(|v| v.owner.as_ref().is_some_and(|o| o.object == *input.object && o.uid.as_ref() == Some(&tombstone.uid)))
-        .collect();
     let mut after = Vec::new();
-    for volume in volumes {
+    for volume in input.world.volumes.of(input.object).filter(|v| v.owner.as_ref().is_some_and(|o| o.uid.as_ref() == Some(&tombstone.uid))) {
         let copy = input.object.kind == crate::resource::Kind::Preview;
         let consent = if copy { Consent::PreviewCopy } else { tombstone.consent };
         match consent {

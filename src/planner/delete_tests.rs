@@ -98,7 +98,7 @@ fn a_workspace_goes_before_its_services_and_what_stands_still_is_thawed_first() 
     m.apply(&plan, usize::MAX);
     m.finish_tasks();
     let order = |m: &super::model::Model| text(m, &m.plan(&gone)).replace(" (document: declared -> gone)", "");
-    let network = m.world.networks_named("dm-ws-alice.shop").next().is_some();
+    let network = m.world.networks.named("dm-ws-alice.shop").next().is_some();
     assert!(network);
     assert_eq!(
         order(&m),
@@ -126,7 +126,7 @@ fn what_another_life_of_the_object_left_is_not_touched() {
     spec["services"] = json!({"db": {"image": "db:1"}});
     let mut m = model();
     m.settle(&intent(spec, 1));
-    let mut network = m.world.networks_named("dm-ws-alice.shop").next().unwrap().clone();
+    let mut network = m.world.networks.named("dm-ws-alice.shop").next().unwrap().clone();
     network.id = "earlier".to_owned();
     network.owner.as_mut().unwrap().uid = Some(another_life.clone());
     m.world.networks.insert(network.id.clone(), network);
@@ -143,5 +143,5 @@ fn what_another_life_of_the_object_left_is_not_touched() {
     assert!(m.log.iter().any(|line| line == "release facts"), "{:?}", m.log);
     let left = |names: Vec<&String>| names.into_iter().map(String::as_str).collect::<Vec<_>>().join(" ");
     assert_eq!(left(m.world.volumes.keys().collect()), "dm-vol-alice.shop.earlier");
-    assert!(m.world.networks.contains_key("earlier") && m.world.networks_named("dm-ws-alice.shop").count() == 1);
+    assert!(m.world.networks.contains_key("earlier") && m.world.networks.named("dm-ws-alice.shop").count() == 1);
 }

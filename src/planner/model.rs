@@ -294,7 +294,7 @@ impl Model {
     fn change(&mut self, operation: &Operation, id: &ContainerId) {
         let mut container = self.world.containers[id].clone();
         let now = self.now;
-        let network = |world: &World, name: &str| world.networks_named(name).next().map(|n| n.id.clone()).unwrap();
+        let network = |world: &World, name: &str| world.networks.named(name).next().map(|n| n.id.clone()).unwrap();
         let details = Arc::make_mut(container.details.as_mut().unwrap());
         match operation {
             Operation::Start(_) => {
@@ -343,7 +343,7 @@ impl Model {
         self.made += 1;
         let id = ContainerId(format!("{:064x}", self.made));
         let networks =
-            spec.networks.iter().map(|a| (a.network.clone(), self.world.networks_named(&a.network).next().expect("no network").id.clone())).collect();
+            spec.networks.iter().map(|a| (a.network.clone(), self.world.networks.named(&a.network).next().expect("no network").id.clone())).collect();
         let details = Details {
             started: None,
             finished: None,

@@ -73,7 +73,7 @@ enum Found<'a> {
 }
 
 fn find<'a>(input: &PlanInput<'a>, name: &'a str) -> Found<'a> {
-    let (ours, foreign): (Vec<_>, Vec<_>) = input.world.networks_named(name).partition(|network| network.owner.is_some());
+    let (ours, foreign): (Vec<_>, Vec<_>) = input.world.networks.named(name).partition(|network| network.owner.is_some());
     match (ours.is_empty(), foreign.is_empty()) {
         (false, _) => Found::Ours(ours),
         (true, false) => Found::Foreign,

@@ -52,7 +52,7 @@ fn a_namespaces_network_goes_with_its_last_user_and_when_nothing_holds_it() {
 #[test]
 fn of_two_networks_of_one_name_the_one_that_is_held_stays() {
     let (mut m, unused) = namespace(&[]);
-    let held = m.world.networks_named(SHARED).next().unwrap().clone();
+    let held = m.world.networks.named(SHARED).next().unwrap().clone();
     m.world.networks.insert("other".to_owned(), Network { id: "other".to_owned(), ..held });
     let plan = m.plan(&unused);
     let removed: Vec<&Operation> = plan.nodes.iter().map(|node| &node.operation).filter(|operation| operation.is_mutating()).collect();
@@ -64,7 +64,7 @@ fn a_foreign_network_of_a_namespaces_name_is_told_to_its_users_and_never_removed
     for (users, told) in [(vec![ObjectRef::new(Kind::Workspace, "alice", "shop")], true), (vec![], false)] {
         let (mut m, want) = namespace(&users);
         remove_main(&mut m);
-        m.world.networks.values_mut().for_each(|network| network.owner = None);
+        m.world.networks = m.world.networks.into_iter().map(|(id, network)| (id, Network { owner: None, ..network })).collect();
         let plan = m.plan(&want);
         assert!(plan.is_empty(), "{}", text(&m, &plan));
         assert_eq!(plan.verdict.conditions.iter().any(|c| c.type_ == ConditionType::NameConflict), told);
@@ -107,7 +107,7 @@ fn a_container_that_has_no_network_id_before_its_first_start_is_started_as_it_is
 fn names_that_a_running_container_lost_on_its_network_are_given_back() {
     let (mut m, want) = (model(), intent(web("web:1"), 1));
     m.settle(&want);
-    let id = m.world.networks_named(SHARED).next().unwrap().id.clone();
+    let id = m.world.networks.named(SHARED).next().unwrap().id.clone();
     m.meddle(MAIN, |container| {
         Arc::make_mut(container.details.as_mut().unwrap()).aliases.insert(SHARED.to_owned(), vec!["shop".to_owned()]);
     });

@@ -369,10 +369,10 @@ fn expired(input: &PlanInput<'_>, desired: &DesiredState, preview: &PreviewWant)
     }
     let gone: Vec<usize> = containers.into_iter().map(|(c, o)| workload::remove(&mut b, c, o, grace, &cause, recorded.clone())).collect();
     let mine = |owner: Option<&crate::resource::Uid>| owner == Some(&desired.uid);
-    for network in input.world.networks.values().filter(|n| n.owner.as_ref().is_some_and(|o| mine(o.uid.as_ref()))) {
+    for network in input.world.networks.of(input.object).filter(|n| n.owner.as_ref().is_some_and(|o| mine(o.uid.as_ref()))) {
         b.push(Operation::RemoveNetwork { id: network.id.clone(), name: network.name.clone() }, Action::Delete, cause.clone(), gone.clone());
     }
-    for volume in input.world.volumes.values() {
+    for volume in input.world.volumes.of(input.object) {
         let Some(owner) = volume.owner.as_ref().filter(|o| mine(o.uid.as_ref())) else { continue };
         if !owner.expired_marker || input.now >= over {
             let operation = Operation::RemoveVolume { name: volume.name.clone(), uid: desired.uid.clone(), consent: Consent::PreviewCopy };

@@ -9,7 +9,7 @@ use super::model::Model;
 pub(super) use super::model::{intent, uid};
 use super::{Operation, Plan, print};
 use crate::desired::Intent;
-use crate::observed::{HealthState, State, TaskKey, TaskResult, TaskState};
+use crate::observed::{HealthState, State, TaskKey, TaskResult, TaskState, Volume};
 use crate::resource::status::Phase;
 use crate::resource::{ConditionType, Reason, Truth};
 use crate::state::{Consent, Fact, Farewell, Tombstone};
@@ -506,8 +506,7 @@ fn foreign_things_are_never_touched() {
     assert!(plan.verdict.message.contains("dm-ws-alice.shop_next"), "{}", plan.verdict.message);
     replaced.world.remove(&foreign.id);
     replaced.settle(&intent(web("web:2"), 2));
-    other.world.volumes = m.world.volumes.clone();
-    other.world.volumes.values_mut().for_each(|v| v.owner = None);
+    other.world.volumes = m.world.volumes.clone().into_iter().map(|(name, volume)| (name, Volume { owner: None, ..volume })).collect();
     assert_eq!(other.plan(&want).verdict.reason, Reason::VolumeConflict);
 }
 

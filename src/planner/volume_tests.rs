@@ -50,7 +50,9 @@ fn lost_data_is_told_until_the_spec_changes() {
 fn a_volume_that_is_not_plainly_its_own_is_not_used() {
     let meddled = |name: &str, change: &dyn Fn(&mut Volume)| {
         let mut m = settled();
-        change(m.world.volumes.get_mut(name).unwrap());
+        let mut volume = m.world.volumes.remove(name).unwrap();
+        change(&mut volume);
+        m.world.volumes.insert(name.to_owned(), volume);
         let plan = m.plan(&want(1));
         let refused = plan.verdict.reason == Reason::VolumeConflict;
         assert!(acts(&plan).is_empty() && (!refused || plan.verdict.message.contains(name)), "{plan:?}");

@@ -117,7 +117,7 @@ async fn all_networks_are_there_before_the_start_and_aliases_answer() {
     spec.networks = vec![attachment(&first, &["one"]), attachment(&second, &["two"])];
     let id = f.create(spec).await;
     let world = f.world().await;
-    let expected: BTreeMap<_, _> = [&first, &second].into_iter().map(|name| (name.clone(), world.networks_named(name).next().unwrap().id.clone())).collect();
+    let expected: BTreeMap<_, _> = [&first, &second].into_iter().map(|name| (name.clone(), world.networks.named(name).next().unwrap().id.clone())).collect();
     assert_eq!(world.containers[&id].networks, expected, "before the start");
     f.twice(Operation::Start(f.target(&id))).await;
     let seen = f.container(&id).await;
@@ -327,7 +327,7 @@ async fn a_network_that_was_made_anew_under_a_stopped_container_is_said() {
     f.docker().remove_network(&network).await.unwrap();
     f.ensure_network("alice", &range).await.unwrap();
     let world = f.world().await;
-    let now = world.networks_named(&network).next().unwrap();
+    let now = world.networks.named(&network).next().unwrap();
     for id in [&id, &never_started] {
         assert_ne!(world.containers[id].networks.get(&network), Some(&now.id));
     }

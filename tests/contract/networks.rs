@@ -25,12 +25,12 @@ async fn a_network_is_made_once_with_its_subnet_and_removed_once() {
     let name = f.ensure_network("alice", &range).await.unwrap();
     f.ensure_network("alice", &range).await.unwrap();
     let world = f.world().await;
-    let networks: Vec<_> = world.networks_named(&name).collect();
+    let networks: Vec<_> = world.networks.named(&name).collect();
     assert_eq!(networks.len(), 1);
     assert_eq!((networks[0].subnets.as_slice(), networks[0].driver.as_str()), (&[range][..], "bridge"));
     assert_eq!(networks[0].owner.as_ref().map(|owner| owner.object.clone()), Some(naming::namespace_ref("alice")));
     f.twice(Operation::RemoveNetwork { id: networks[0].id.clone(), name: name.clone() }).await;
-    assert_eq!(f.world().await.networks_named(&name).count(), 0);
+    assert_eq!(f.world().await.networks.named(&name).count(), 0);
 }
 
 #[tokio::test]
@@ -41,7 +41,7 @@ async fn a_race_for_a_name_ends_with_one_network() {
     let name = futures::future::try_join_all(ranges.iter().map(|range| f.ensure_network("alice", range))).await.unwrap().remove(0);
     // The last to look sees what all have made.
     f.ensure_network("alice", &ranges[0]).await.unwrap();
-    assert_eq!(f.world().await.networks_named(&name).count(), 1);
+    assert_eq!(f.world().await.networks.named(&name).count(), 1);
 }
 
 #[tokio::test]
@@ -65,12 +65,12 @@ async fn the_duplicate_that_is_in_use_stays() {
         assert_eq!(refusal(f.try_create(spec.clone()).await), Refusal::NoNetwork, "which of the two?");
         f.ensure_network("alice", &subnet()).await.unwrap();
         let world = f.world().await;
-        let left: Vec<_> = world.networks_named(&name).collect();
+        let left: Vec<_> = world.networks.named(&name).collect();
         assert!(left.len() == 1 && left[0].id != second.id, "the older one stays");
         f.running(spec).await;
     }
     f.ensure_network("alice", &subnet()).await.unwrap();
-    assert_eq!(f.world().await.networks_named(&name).count(), 1);
+    assert_eq!(f.world().await.networks.named(&name).count(), 1);
 }
 
 #[tokio::test]

@@ -104,7 +104,7 @@ async fn a_glimpse_says_of_an_object_what_a_listing_says() {
             assert_eq!(container, &world.containers[id]);
         }
         assert_eq!(merged.volumes[&f.volume_name()], world.volumes[&f.volume_name()]);
-        assert!(merged.networks_named(&network).eq(world.networks_named(&network)) && merged.networks_named(&network).count() == 1);
+        assert!(merged.networks.named(&network).eq(world.networks.named(&network)) && merged.networks.named(&network).count() == 1);
     }
 }
 

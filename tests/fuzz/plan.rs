@@ -110,7 +110,10 @@ impl Scene {
                 }
             }
             "volumes" => self.model.world.volumes.clear(),
-            "foreign-volumes" => self.model.world.volumes.values_mut().for_each(|volume: &mut Volume| volume.owner = None),
+            "foreign-volumes" => {
+                let volumes = std::mem::take(&mut self.model.world.volumes).into_iter();
+                self.model.world.volumes = volumes.map(|(name, volume)| (name, Volume { owner: None, ..volume })).collect();
+            }
             "images" => self.model.world.images.clear(),
             "quota" => self.model.standing.over_quota = Some("two at most".to_owned()),
             "no-turn" => self.model.standing.inherited_turn = false,

@@ -14,11 +14,12 @@ use super::Looks;
 use super::run::OnceOutcome;
 use super::store::Rest;
 use crate::config::prune_setting;
+use crate::desired::naming;
 use crate::observed::{Glimpse, Look, Network, Networks, State, World};
 use crate::resource::{ConditionType, ObjectRef, Truth, Uid};
 use crate::runtime::Change;
 use crate::source::{Item, SourceEvent};
-use crate::state::{Claim, EventReason, Ledger, Trigger};
+use crate::state::{Claim, EventReason, Ledger, Pools, Trigger};
 
 fn many(count: usize) -> (Vec<Item>, Vec<ObjectRef>) {
     let names: Vec<String> = (0..count).map(|n| format!("w{n}")).collect();
@@ -98,6 +99,31 @@ async fn others_are_looked_at_only_for_what_is_claimed() {
     assert!(pools(&[Claim::Port { name: "http".to_owned(), fixed: None }]).ports_fixed.contains(&10007));
     let subnet = pools(&[Claim::Subnet { network: "other".to_owned(), prefix: 26 }]);
     assert!(subnet.ports_fixed.is_empty() && !subnet.subnets_taken.is_empty());
+    rig.end().await;
+}
+
+/// All objects of a namespace are on its network: each of very many asking for it anew is a matter of the square of the networks.
+#[tokio::test(start_paused = true)]
+async fn the_network_of_a_namespace_is_asked_for_once_and_anew_when_it_is_gone() {
+    let rig = Rig::start(vec![workspace("w0", "{image: 'web:1'}")]);
+    rig.until("readiness", |rig| rig.is_ready(&key("w0"))).await;
+    let subnet = async || rig.controller.namespace_network("alice").await.unwrap().unwrap().subnet;
+    let leases = async || rig.ledger.leases().await.unwrap();
+    let (held, uid) = (subnet().await, Uid("namespace/alice".to_owned()));
+    assert_eq!(leases().await.len(), 1);
+    rig.ledger.grant(&naming::namespace_ref("alice"), &uid, &[], &[], &Pools::default()).await.unwrap();
+    assert_eq!((subnet().await, leases().await.len()), (held.clone(), 0), "what is known is not asked for");
+    rig.controller.lower_again(&key("w0"));
+    assert_eq!((subnet().await, leases().await.len()), (held.clone(), 1));
+    // Gone with its last object, its addresses may be another's by then.
+    rig.source.lose(&[key("w0")]);
+    rig.until("the network to go", |rig| rig.engine.model().world.networks.is_empty()).await;
+    rig.pass(5).await;
+    assert_eq!(leases().await, []);
+    let claim = Claim::Subnet { network: "other".to_owned(), prefix: 26 };
+    let pools = Pools { network: held.clone(), ..Pools::default() };
+    rig.ledger.grant(&key("w1"), &Uid("other".to_owned()), &[claim], &[], &pools).await.unwrap();
+    assert_ne!(subnet().await, held);
     rig.end().await;
 }
 

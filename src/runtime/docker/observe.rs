@@ -37,7 +37,7 @@ impl DockerRuntime {
             engine: info.id.clone().unwrap_or_default(),
             listed: Some((self.now)()),
             volumes: volumes.into_iter().map(|volume| (volume.name.clone(), volume)).collect(),
-            networks,
+            networks: networks.into_iter().collect(),
             images: images.ids,
             images_listed: images.listed,
             helper: images.helper,

@@ -116,8 +116,6 @@ pub async fn ports(report: &mut Report, settings: &RunSettings, world: &World, l
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use dockmaster::cli::args::{Global, default_run};
     use dockmaster::cli::doctor::Verdict;
     use dockmaster::observed::Network;
@@ -128,7 +126,7 @@ mod tests {
         let mut settings = default_run().settings(&Global::default()).unwrap();
         settings.network_pool = pool.to_owned();
         let network = Network { id: "n".to_owned(), name: "theirs".to_owned(), subnets: vec![taken.to_owned()], owner: None, driver: "bridge".to_owned() };
-        let world = World { networks: BTreeMap::from([("n".to_owned(), network)]), ..World::default() };
+        let world = World { networks: [("n".to_owned(), network)].into_iter().collect(), ..World::default() };
         let mut report = Report::default();
         let subnet = addresses(&mut report, &settings, &world, false);
         (report, subnet)
