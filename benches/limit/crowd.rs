@@ -13,7 +13,7 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::floor;
-use crate::process::{Home, Once, Running};
+use crate::process::{Home, Once, REST, Running};
 use crate::table::{Crowd, median};
 
 const HELPER: &str = "dockmaster/helper:simulated";
@@ -100,6 +100,7 @@ pub fn measure(size: usize) -> Crowd {
     eprintln!("  {}", said(&cold));
     let mut crowd = Crowd { size, converge: converge.cpu, cold: cold.took, cold_cpu: cold.cpu, peak: converge.peak.max(cold.peak), ..Crowd::default() };
     eprintln!("{size} objects: events and resyncs");
+    crowd.page = floor::rested_page();
     least(&engine, &socket, &calls, &mut crowd);
     events(&home, &engine, &calls, &mut crowd);
     resyncs(&home, &socket, &calls, &mut crowd);
@@ -153,19 +154,31 @@ fn event_of(event: usize, size: usize) -> String {
     format!("{INSTALLATION}-ws-{}", object(event * size / EVENTS))
 }
 
+/// Who does nothing for so long after a start is through with it, and does not only wait for the lists of so many.
+fn started(size: usize) -> Duration {
+    REST + Duration::from_micros(100) * u32::try_from(size).unwrap()
+}
+
 /// From the end of a container to the first call because of it.
 fn events(home: &Home, engine: &SimulatedEngine, calls: &Calls, crowd: &mut Crowd) {
     let operator = home.start(&["--resync", "10h"]);
-    operator.until_idle();
+    operator.until_idle(started(crowd.size));
     crowd.memory = operator.memory();
-    for event in 0..EVENTS {
-        calls.record(true);
-        let begun = Instant::now();
-        engine.human().kill(&event_of(event, crowd.size));
-        let first = calls.until("a call after an event", |log| log.first().map(|(at, ..)| *at));
-        crowd.event.push(first.duration_since(begun));
-        calls.until("a start", |log| log.iter().any(|(_, endpoint, _)| endpoint == "POST /containers/{id}/start").then_some(()));
-        operator.until_idle();
+    for rests in [true, false] {
+        for event in 0..EVENTS {
+            calls.record(true);
+            let begun = Instant::now();
+            engine.human().kill(&event_of(event, crowd.size));
+            let first = calls.until("a call after an event", |log| log.first().map(|(at, ..)| *at));
+            let times = if rests { &mut crowd.event } else { &mut crowd.event_in_a_row };
+            times.push(first.duration_since(begun));
+            calls.until("a start", |log| log.iter().any(|(_, endpoint, _)| endpoint == "POST /containers/{id}/start").then_some(()));
+            if rests {
+                operator.until_idle(REST);
+            } else {
+                calls.until_quiet();
+            }
+        }
     }
     calls.record(false);
     operator.stop();
@@ -173,15 +186,15 @@ fn events(home: &Home, engine: &SimulatedEngine, calls: &Calls, crowd: &mut Crow
 
 /// Passes over objects that are as declared.
 fn resyncs(home: &Home, socket: &Path, calls: &Calls, crowd: &mut Crowd) {
-    // No two at once.
+    // Where one takes longer, the next comes that time after it.
     let every = match crowd.size {
         0..=2_000 => 2,
         2_001..=20_000 => 5,
-        _ => 30,
+        _ => 10,
     };
     let operator = home.start(&["--resync", &format!("{every}s")]);
     // What a start plans is of no quiet pass.
-    operator.until_idle();
+    operator.until_idle(started(crowd.size));
     calls.record(true);
     let is_list = |path: &str| path.starts_with("/containers/json") && !path.contains("filters");
     let pass = |number: usize, operator: &Running| {

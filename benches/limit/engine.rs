@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::compose::{self, Compose};
 use crate::floor::Floor;
-use crate::process::{Home, Running};
+use crate::process::{Home, REST, Running};
 use crate::recorder::Recorder;
 use crate::support::{IMAGE, Sandbox, docker_host, until};
 use crate::table::{Figure, Race, median, met, ms, of_engine};
@@ -282,7 +282,7 @@ impl Arena {
         self.declare("rest", self.objects).await;
         operator.stop();
         let operator = self.home.start(&["--resync", RESYNC]);
-        operator.until_idle();
+        operator.until_idle(REST);
         let (calls, busy) = self.passes(&operator).await;
         let mut counts = BTreeMap::<&str, usize>::new();
         calls.iter().for_each(|(_, call)| *counts.entry(call.as_str()).or_default() += 1);

@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::Docker;
 use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig, Ipam, IpamConfig, NetworkCreateRequest, NetworkingConfig, PortBinding};
@@ -126,6 +126,19 @@ pub fn bytes_only(socket: &Path, path: &str) -> Duration {
     let before = own_time();
     read(call(socket, path));
     own_time() - before
+}
+
+/// How long it takes to read a byte of a page of memory that nobody touched for two seconds. A hypervisor may take such pages away.
+pub fn rested_page() -> Duration {
+    const PAGE: usize = 4096;
+    const PAGES: u32 = 400;
+    let memory = vec![1_u8; PAGE * PAGES as usize];
+    std::thread::sleep(Duration::from_secs(2));
+    let begun = Instant::now();
+    let read: usize = memory.chunks(PAGE).map(|page| usize::from(std::hint::black_box(page)[0])).sum();
+    let took = begun.elapsed();
+    assert_eq!(read, PAGES as usize);
+    took / PAGES
 }
 
 /// Waits for the events of the engine and makes one call whenever it hears of some, without a runtime around it; until it is dropped.

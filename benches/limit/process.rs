@@ -12,6 +12,8 @@ use crate::support::limit::ended;
 const TICK: Duration = Duration::from_millis(10);
 /// How long a start may take, with very many objects.
 const START: Duration = Duration::from_secs(1200);
+/// Who does nothing for so long rests.
+pub const REST: Duration = Duration::from_secs(1);
 /// How often a process is looked at that is waited for.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -126,10 +128,10 @@ impl Running {
         line.map_or(0, |line| line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10)
     }
 
-    /// Waits until it has done nothing for a second.
-    pub fn until_idle(&self) {
+    /// Waits until it has done nothing for so long.
+    pub fn until_idle(&self, rest: Duration) {
         let (mut last, mut since) = (self.cpu(), Instant::now());
-        while since.elapsed() < Duration::from_secs(1) {
+        while since.elapsed() < rest {
             std::thread::park_timeout(Duration::from_millis(100));
             let now = self.cpu();
             if now != last {
