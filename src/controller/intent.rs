@@ -49,7 +49,7 @@ impl Controller {
         Ok(intent)
     }
 
-    /// Forgets what an object should be: something that it depends on was given or taken.
+    /// Forgets what an object should be, and the network of its namespace: something that it depends on was given or taken.
     pub(super) fn lower_again(&self, key: &ObjectRef) {
         let mut store = self.store();
         store.networks.remove(key.ns());
@@ -232,7 +232,10 @@ impl Controller {
             let store = self.store();
             (store.epoch, store.networks.get(namespace).cloned())
         };
-        if let Some((_, network)) = known.filter(|(of, _)| *of == epoch) {
+        // Where the network is not there any more, its addresses may be another's.
+        let is_there =
+            |network: &NetworkWant| self.world().networks.named(&network.name).any(|seen| seen.owner.is_some() && seen.subnets.contains(&network.subnet));
+        if let Some((_, network)) = known.filter(|(of, network)| *of == epoch && is_there(network)) {
             return Ok(Ok(network));
         }
         let installation = &self.parts.settings.installation;

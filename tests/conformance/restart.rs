@@ -83,11 +83,14 @@ async fn at_once(t: Case) {
 /// A client that gives up cannot know what came of its call.
 async fn no_answer(t: Case) {
     let id = t.create("start", json!({"Cmd": ["sleep", "600"], "HostConfig": {"Init": true}})).await;
+    let over = t.run("over", json!({"Cmd": ["sh", "-c", "exit 3"]})).await;
+    t.ended(&over).await;
     t.suspend(true);
     let gone = tokio::time::timeout(Duration::from_secs(1), t.try_create("create", json!({"Cmd": ["true"]}))).await;
     let start = tokio::time::timeout(Duration::from_secs(1), t.start(&id)).await;
+    let again = tokio::time::timeout(Duration::from_secs(1), t.start(&over)).await;
     t.suspend(false);
-    t.holds("M11: an engine that does not answer answers nobody", gone.is_err() && start.is_err(), (&gone, &start));
+    t.holds("M11: an engine that does not answer answers nobody", gone.is_err() && start.is_err() && again.is_err(), (&gone, &start, &again));
     let made = t.wait("the creation", || async { (t.get(&format!("/containers/{}/json", t.name("create"))).await.status == 200).then_some(()) });
     made.await;
     t.holds("M11: a creation whose client gave up is made all the same", true, "");
@@ -95,5 +98,8 @@ async fn no_answer(t: Case) {
     t.eq("M11: a start whose client gave up is made by the older engine only", state["Status"].clone(), t.by("running", "created"));
     let told = t.by(json!(["", 0]), json!(["Canceled: context canceled", 128]));
     t.eq("M11: the newer engine says of such a start that it was given up", json!([state["Error"], state["ExitCode"]]), told);
+    let told = t.by(json!(["", 3]), json!(["Canceled: context canceled", 128]));
+    let state = t.ended(&over).await["State"].clone();
+    t.eq("M11: and of one that had ended before: its exit code is lost", json!([state["Error"], state["ExitCode"]]), told);
     t.eq("M11: asked again, a start is done or found done", t.start(&id).await.status, t.by(304, 204));
 }

@@ -418,6 +418,7 @@ pub async fn run(scenario: &Scenario, mode: Mode, seed: u64, faults: &[Fault], b
     lab.site.engine.end();
     let seen = lab.site.watcher.seen();
     let mut violations = seen.violations.clone();
+    violations.extend(seen.dies_in_a_start.then(|| "nothing was started where the operator was to die in a start".to_owned()));
     violations.extend(restless);
     let converged = seen.last_mutation.zip(seen.last_cause).map_or(Duration::ZERO, |(change, cause)| change.saturating_duration_since(cause));
     Outcome {

@@ -208,16 +208,16 @@ impl Watcher {
             gate.iter().for_each(Gate::close);
             let _over = self.strikes.send(Strike::Crash { operator: call.caller, lose_state });
         };
+        let mut reaction = Reaction::Pass;
         if seen.dies_in_a_start && call.path.ends_with("/start") {
             seen.dies_in_a_start = false;
             seen.last_cause = Some(Instant::now());
             crash(false);
-            return Reaction::Abandon;
+            reaction = Reaction::Abandon;
         }
         if !seen.armed {
-            return Reaction::Pass;
+            return reaction;
         }
-        let mut reaction = Reaction::Pass;
         for fault in seen.faults.clone().into_iter().filter(|fault| fault.at() == Some(number)) {
             seen.last_cause = Some(Instant::now());
             reaction = match fault {

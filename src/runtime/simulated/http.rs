@@ -248,7 +248,7 @@ async fn answer(shared: &Arc<Shared>, mut request: hyper::Request<Incoming>, cal
 }
 
 impl Arrived {
-    /// What an engine does whose client is gone: the newer one gives a start up, and says so in the container's state. Whether it did.
+    /// What the client's end means for a call: the newer engine gives a start up, and says so in the container's state. Whether it did.
     fn give_up(&self, shared: &Shared) -> bool {
         let start = self.found.as_ref().filter(|(route, _)| shared.version == Version::V28_5 && route.path == "/containers/{id}/start");
         if let Some((_, target)) = start {

@@ -46,35 +46,40 @@ impl Engine {
     /// A start that is given up because nobody waits for it any more.
     pub(super) fn give_up_start(&mut self, reference: &str) {
         let id = self.container_id(reference).unwrap_or_default();
-        let stands = |container: &&mut Container| matches!(container.status, Status::Created | Status::Exited);
-        if let Some(container) = self.containers.get_mut(&id).filter(stands) {
-            "Canceled: context canceled".clone_into(&mut container.error);
-            container.exit_code = 128;
+        let stands = |container: &Container| matches!(container.status, Status::Created | Status::Exited);
+        if self.containers.get(&id).is_some_and(stands) {
+            self.start_failed(&id, "Canceled: context canceled", 128);
         }
     }
 
     fn launch(&mut self, id: &str) -> Result<(), Refused> {
         let result = self.set_up(id);
-        if let (Err(Refused(status, message)), Some(container)) = (&result, self.containers.get_mut(id)) {
-            container.error.clone_from(message);
-            container.exit_code = match *status {
+        if let Err(Refused(status, message)) = &result {
+            let code = match *status {
                 400 if message.contains("permission denied") => 126,
                 400 if message.contains("exec:") => 127,
                 _ => 128,
             };
-            if container.status == Status::Restarting {
-                container.status = Status::Exited;
-            }
-            // Whoever attached for this start hears of its end.
-            container.process = None;
-            container.run += 2;
-            let goes = container.host_flag("AutoRemove");
-            self.leave_networks(id, false);
-            if goes {
-                self.take_away(id, true);
-            }
+            self.start_failed(id, message, code);
         }
         result
+    }
+
+    fn start_failed(&mut self, id: &str, message: &str, code: i64) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        message.clone_into(&mut container.error);
+        container.exit_code = code;
+        if container.status == Status::Restarting {
+            container.status = Status::Exited;
+        }
+        // Whoever attached for this start hears of its end.
+        container.process = None;
+        container.run += 2;
+        let goes = container.host_flag("AutoRemove");
+        self.leave_networks(id, false);
+        if goes {
+            self.take_away(id, true);
+        }
     }
 
     fn set_up(&mut self, id: &str) -> Result<(), Refused> {

@@ -33,9 +33,10 @@ use watch::Watch;
 
 /// How long a hint waits for others of its kind.
 const DEBOUNCE: Duration = Duration::from_millis(300);
-/// How many times as long as it takes to find the files nobody looks for them: while statuses are written, each look is followed by the next,
-/// and those of very many files would keep a core busy.
+/// How many times as long as it took to find the files a well source is left alone, at most for [`LONGEST_LEISURE`]: while statuses are written each
+/// look is followed by the next, and those of very many files would keep a core busy.
 const LEISURE: u32 = 8;
+const LONGEST_LEISURE: Duration = Duration::from_secs(10);
 /// How often a root is looked at that is in trouble.
 const RETRY: Duration = Duration::from_secs(2);
 /// How often a root is looked at that cannot be watched.
@@ -190,26 +191,32 @@ impl Watcher {
                     self.say(SourceEvent::InitDone).await?;
                 }
             }
-            let leisure = look.walked * LEISURE;
+            let leisure = if first { Duration::ZERO } else { self.leisure(&look) };
             let since = tokio::time::Instant::now();
             tokio::select! {
                 () = self.sender.closed() => return Err(Unheard),
-                () = tokio::time::sleep(self.pause(&look).max(leisure)) => {}
+                () = tokio::time::sleep(self.pause(&look, leisure)) => {}
                 changed = hints.changed() => {
                     changed.map_err(|_| Unheard)?;
-                    tokio::time::sleep(DEBOUNCE.max(leisure.saturating_sub(since.elapsed()))).await;
+                    let rest = DEBOUNCE.max(leisure.saturating_sub(since.elapsed()));
+                    tokio::select! { () = self.sender.closed() => return Err(Unheard), () = tokio::time::sleep(rest) => {} }
                     hints.mark_unchanged();
                 }
             }
         }
     }
 
+    /// How long it is left alone after a look although something may have changed.
+    fn leisure(&self, look: &Look) -> Duration {
+        if self.trouble.is_some() { Duration::ZERO } else { (look.walked * LEISURE).min(LONGEST_LEISURE) }
+    }
+
     /// How long until the next look, if nothing hints at a change.
-    fn pause(&self, look: &Look) -> Duration {
+    fn pause(&self, look: &Look, leisure: Duration) -> Duration {
         let options = &self.shared.options;
         let due = self.teller.due(options.settle).map(|due| due.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
         let trouble = self.trouble.as_ref().map(|_| RETRY);
-        let restless = look.restless.then_some(REST);
+        let restless = look.restless.then_some(REST.max(leisure));
         let unwatched = (!self.is_watched).then_some(POLL);
         // Deletions of a source in trouble are not due before it is out of it.
         let due = due.filter(|_| self.trouble.is_none());
