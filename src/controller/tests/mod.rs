@@ -115,6 +115,9 @@ async fn the_network_of_a_namespace_is_asked_for_once_and_anew_when_it_is_gone()
     assert_eq!((subnet().await, leases().await.len()), (held.clone(), 0), "what is known is not asked for");
     rig.controller.lower_again(&key("w0"));
     assert_eq!((subnet().await, leases().await.len()), (held.clone(), 1));
+    rig.ledger.grant(&naming::namespace_ref("alice"), &uid, &[], &[], &Pools::default()).await.unwrap();
+    rig.controller.world().networks.clear();
+    assert_eq!((subnet().await, leases().await.len()), (held.clone(), 1), "what is not there is asked for");
     // Gone with its last object, its addresses may be another's by then.
     rig.source.lose(&[key("w0")]);
     rig.until("the network to go", |rig| rig.engine.model().world.networks.is_empty()).await;
