@@ -371,6 +371,7 @@ impl Controller {
             permission: &self.parts.permission.grant(),
         };
         let report = executor::run(&effects, &plan).await;
+        // Until the next look the network seems to be there, and its addresses may be another's by then.
         self.store().networks.remove(&key.name);
         self.after_execution(key, &plan, &report);
         Ok(if report.is_success() { Turn::Settled } else { Turn::Failed })

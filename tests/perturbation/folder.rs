@@ -255,7 +255,7 @@ struct Watcher {
     gate: Gate,
     bug: Option<Bug>,
     held: Arc<Mutex<BTreeSet<Place>>>,
-    /// Each document's digest, the version of its file, and the status in it.
+    /// Each document's digest, the version of its file, and, for a bug of the bank, the status in it.
     said: BTreeMap<Place, (String, u64, Option<Value>)>,
     wrong: BTreeMap<String, Vec<String>>,
     missing: BTreeSet<Place>,
@@ -365,7 +365,8 @@ impl Watcher {
         let status = item.resource.status().cloned();
         match self.said.insert(place.clone(), (item.digest.clone(), version, status.clone())) {
             Some((digest, of, known)) if digest == item.digest => {
-                if known != status || (of != version && self.bug != Some(Bug::TellOtherStatusesOnly)) {
+                let is_news = if self.bug == Some(Bug::TellOtherStatusesOnly) { known != status } else { of != version };
+                if is_news {
                     events.push(SourceEvent::Reported { object: place.0, origin: place.1, status });
                 }
             }

@@ -51,8 +51,7 @@ impl Serialize for Shown<'_> {
         map.serialize_entry("ConfigFrom", &json!({"Network": ""}))?;
         map.serialize_entry("ConfigOnly", &false)?;
         let mut containers = Object::new();
-        let shown = if with_containers { engine.containers.len() } else { 0 };
-        for container in engine.containers.values().take(shown) {
+        for container in engine.containers.values().take_while(|_| with_containers) {
             for endpoint in container.endpoints.values().filter(|endpoint| endpoint.network_id == network.id && !endpoint.id.is_empty()) {
                 let address = if endpoint.ip.is_empty() { String::new() } else { format!("{}/{}", endpoint.ip, endpoint.prefix) };
                 containers.insert(
