@@ -123,7 +123,8 @@ impl Controller {
         }
         let recovered = recovered(&self.world(), &key, &item);
         let now = self.now();
-        let fresh = Admission { uid: self.identity(now), generation: 1, created: now };
+        // What has nothing on the engine is known by its document alone when the state is lost.
+        let fresh = Admission { uid: self.identity(now), generation: reported(&item).max(1), created: now };
         let document = Document { object: key.clone(), text: item.text.clone(), digest: item.digest.clone(), origin: item.origin.clone() };
         let admitted = self.parts.ledger.admit(&document, fresh, recovered).await?;
         let status = item.resource.status_mut().take();
@@ -490,9 +491,14 @@ fn event(time: Timestamp, type_: EventType, reason: EventReason, key: &ObjectRef
     Event { time, type_, reason, object: Some(key.clone()), message: message.to_owned(), count: 1 }
 }
 
+/// The generation that the document's own status speaks of; 0 where it has none.
+fn reported(item: &Item) -> u64 {
+    item.resource.status().and_then(|status| status.get("observedGeneration")).and_then(serde_json::Value::as_u64).unwrap_or(0)
+}
+
 /// The identity that labels in Docker tell of an object; generation goes on from what the document's own status says.
 fn recovered(world: &World, key: &ObjectRef, item: &Item) -> Option<Admission> {
-    let reported = item.resource.status().and_then(|status| status.get("observedGeneration")).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let reported = reported(item);
     let of_container = world.of(key).filter_map(|c| c.owner.as_ref()).max_by_key(|owner| (owner.generation, owner.uid.clone()));
     if let Some(owner) = of_container {
         return Some(Admission { uid: owner.uid.clone(), generation: owner.generation.max(reported).max(1), created: owner.created });

@@ -78,16 +78,25 @@ pub fn proceed(b: &mut Builder<'_>, want: &ContainerSpec, old: Option<(&Containe
     }
     let refused = new.0.refused_start();
     match new.0.state {
-        State::Created if new.0.is_stranded() => {
+        State::Created | State::Exited { .. } if new.0.is_stranded() => {
             // That says nothing of the spec.
             discard(b, want, new, &Cause::new("replacement", "killed in the middle of its start", "made anew"), Vec::new());
             working("clearing the replacement of")
         }
-        State::Created if refused.is_some() => {
+        State::Created | State::Exited { .. } if refused.is_some() => {
             undo(b, want, old, new, &format!("the replacement did not start: {}", refused.unwrap_or_default()));
             working("going back to the old")
         }
-        State::Created => {
+        State::Exited { code: 0 } if want.limits.restart != RestartPolicy::UnlessStopped => {
+            finish(b, want, Some(old), new, &cause);
+            working("removing the old")
+        }
+        State::Exited { code } if ended_by_itself(want, new.0, code) => {
+            undo(b, want, old, new, &format!("the replacement ended at once with exit code {code}"));
+            working("going back to the old")
+        }
+        // What ended with its engine, or was stopped by somebody, says nothing of the spec either.
+        State::Created | State::Exited { .. } => {
             let mut after = gate.to_vec();
             if old.0.is_active() {
                 if !before_stop(b, want, old.0) {
@@ -115,20 +124,23 @@ pub fn proceed(b: &mut Builder<'_>, want: &ContainerSpec, old: Option<(&Containe
             }
             Readiness::Down => working("looking at"),
         },
-        State::Exited { code: 0 } if want.limits.restart != RestartPolicy::UnlessStopped => {
-            finish(b, want, Some(old), new, &cause);
-            working("removing the old")
-        }
-        State::Exited { code } => {
-            undo(b, want, old, new, &format!("the replacement ended at once with exit code {code}"));
-            working("going back to the old")
-        }
         State::Restarting | State::Dead => {
             undo(b, want, old, new, "the replacement ends again and again");
             working("going back to the old")
         }
         State::Paused => thaw(b, want, new, &cause),
         State::Removing => working("waiting for the replacement of"),
+    }
+}
+
+/// Whether it was the program that ended. What the engine starts again whenever it ends is there as ended only when somebody stopped it, or when the
+/// engine was killed.
+fn ended_by_itself(want: &ContainerSpec, container: &Container, code: i64) -> bool {
+    let by_signal = matches!(code, 137 | 143) && !container.details.as_ref().is_some_and(|details| details.oom_killed);
+    match want.limits.restart {
+        RestartPolicy::UnlessStopped => false,
+        RestartPolicy::OnFailure => code == 0,
+        RestartPolicy::No => !by_signal,
     }
 }
 

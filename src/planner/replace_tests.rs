@@ -91,17 +91,53 @@ fn a_replacement_whose_start_was_given_up_with_its_client_is_started_again() {
     assert_eq!(acts(&m.plan(&want)), [format!("start {NEXT}")]);
 }
 
+/// That one which ended with its engine counts as no failure was found by the perturbation harness: `duplicate-takes-over`, 20.10, `engine-kill@47`.
 #[test]
-fn a_replacement_that_ends_at_once_with_success_has_worked_only_where_it_may_end() {
-    for (restart, works) in [("unless-stopped", false), ("on-failure", true), ("no", true)] {
+fn a_replacement_that_ended_has_worked_or_failed_only_where_its_program_ended_by_itself() {
+    let (works, fails, again) = (
+        [format!("remove {OLD}"), format!("rename {NEXT} to {OLD}")].to_vec(),
+        [format!("remove {NEXT}"), format!("start {OLD}")].to_vec(),
+        [format!("start {NEXT}")].to_vec(),
+    );
+    let rows = [
+        // The engine starts these again when they end by themselves.
+        ("unless-stopped", 0, false, &again),
+        ("unless-stopped", 1, false, &again),
+        ("unless-stopped", 137, true, &again),
+        ("on-failure", 0, false, &works),
+        ("on-failure", 137, false, &again),
+        ("no", 0, false, &works),
+        ("no", 1, false, &fails),
+        ("no", 137, false, &again),
+        ("no", 143, false, &again),
+        ("no", 137, true, &fails),
+    ];
+    for (restart, code, oom_killed, expected) in rows {
         let (mut m, want) = exchange(3, restart);
-        m.meddle(NEXT, |c| c.state = State::Exited { code: 0 });
+        m.meddle(NEXT, |c| {
+            c.state = State::Exited { code };
+            Arc::make_mut(c.details.as_mut().unwrap()).oom_killed = oom_killed;
+        });
         let plan = after_the_last_lines(&mut m, &want);
-        let expected = if works { [format!("remove {OLD}"), format!("rename {NEXT} to {OLD}")] } else { [format!("remove {NEXT}"), format!("start {OLD}")] };
-        assert_eq!(acts(&plan), expected, "{restart}");
+        assert_eq!(acts(&plan), *expected, "{restart} {code} {oom_killed}");
         m.apply(&plan, usize::MAX);
-        assert_eq!(m.facts.update_failed.is_none(), works, "{restart}");
+        assert_eq!(m.facts.update_failed.is_some(), *expected == fails, "{restart} {code} {oom_killed}");
     }
+}
+
+#[test]
+fn a_replacement_that_ended_and_cannot_start_again_is_made_anew_or_taken_away() {
+    let ended = |error: fn(&str) -> String| {
+        let (mut m, want) = exchange(3, "unless-stopped");
+        m.meddle(NEXT, |c| {
+            c.state = State::Exited { code: 137 };
+            let error = error(&c.id.0);
+            Arc::make_mut(c.details.as_mut().unwrap()).error = error;
+        });
+        acts(&after_the_last_lines(&mut m, &want))
+    };
+    assert_eq!(ended(|id| format!("task {id}: already exists")), [format!("remove {NEXT}")]);
+    assert_eq!(ended(|_| "the port is taken".to_owned()), [format!("remove {NEXT}"), format!("start {OLD}")]);
 }
 
 #[test]

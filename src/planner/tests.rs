@@ -375,7 +375,7 @@ fn a_replacement_that_fails_is_undone_and_not_tried_again() {
     m.apply(&plan, usize::MAX);
     let now = m.now;
     m.meddle("dm-ws-alice.shop_next", |c| {
-        c.state = State::Exited { code: 1 };
+        c.state = State::Restarting;
         Arc::make_mut(c.details.as_mut().unwrap()).finished = Some(now);
     });
     let plan = m.settle(&want);

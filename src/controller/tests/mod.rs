@@ -375,6 +375,16 @@ async fn the_end_of_a_pull_wakes_all_who_wait_for_it() {
     rig.end().await;
 }
 
+/// Found by the perturbation harness: `type-edited` with `lose-state@65`.
+#[tokio::test(start_paused = true)]
+async fn without_a_state_a_generation_goes_on_from_its_document_though_nothing_is_on_the_engine() {
+    let text = "apiVersion: dockmaster/v1\nkind: Workspace\nmetadata: {name: shop}\nspec: {image: 'web:1'}\nstatus: {observedGeneration: 4}\n";
+    let rig = Rig::start(rig::items("shop", text));
+    rig.until("readiness", |rig| rig.is_ready(&key("shop"))).await;
+    assert_eq!(rig.status(&key("shop")).unwrap().observed_generation, 4);
+    rig.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_breaks_for_one_does_not_break_another() {
     let (documents, keys) = many(2);
@@ -386,6 +396,22 @@ async fn what_breaks_for_one_does_not_break_another() {
     *rig.engine.breaks.lock().unwrap() = None;
     rig.until("the other try", |rig| rig.is_ready(&keys[0])).await;
     rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_hangs_for_one_does_not_delay_another() {
+    let (documents, keys) = many(10);
+    let rig = Rig::start(vec![]);
+    *rig.engine.hangs.lock().unwrap() = Some("w0");
+    documents.into_iter().for_each(|document| rig.source.say(SourceEvent::Apply(Box::new(document))));
+    let took = rig.until("the others", |rig| keys[1..].iter().all(|key| rig.is_ready(key))).await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    // And what happens to another meanwhile is seen to at once.
+    rig.engine.meddle(&keys[9], |c| c.state = State::Exited { code: 137 });
+    let took = rig.until("the healing", |rig| rig.states().iter().filter(|state| state.ends_with(" running")).count() == 9).await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(!rig.is_ready(&keys[0]));
+    drop(rig);
 }
 
 #[tokio::test(start_paused = true)]

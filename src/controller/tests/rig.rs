@@ -88,6 +88,8 @@ pub struct FakeEngine {
     pub idle: AtomicBool,
     /// An operation on a container whose name holds this breaks.
     pub breaks: Mutex<Option<&'static str>>,
+    /// The same, and is never answered.
+    pub hangs: Mutex<Option<&'static str>>,
 }
 
 impl FakeEngine {
@@ -199,6 +201,9 @@ impl ContainerRuntime for FakeEngine {
     fn execute<'a>(&'a self, operation: &'a Operation, target: Option<&'a ContainerId>) -> BoxFuture<'a, Result<Outcome, Error>> {
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(20)).await;
+            if self.hangs.lock().unwrap().is_some_and(|word| operation.target().contains(word)) {
+                std::future::pending::<()>().await;
+            }
             let outcome = self.apply(operation, target);
             // What an engine tells of a change comes before its reply.
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -340,6 +345,7 @@ impl Rig {
             going: AtomicBool::default(),
             idle: AtomicBool::default(),
             breaks: Mutex::default(),
+            hangs: Mutex::default(),
         });
         let holds = documents.iter().map(|item| (item.resource.reference(), item.origin.clone())).collect();
         let listed = documents.into_iter().map(|item| SourceEvent::InitApply(Box::new(item)));
