@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use bollard::query_parameters::{RemoveContainerOptions, RemoveVolumeOptions};
-use dockmaster::desired::naming;
+use dockmaster::desired::{MountSource, naming};
 use dockmaster::observed::{Container, ContainerId, Glimpse, Look, TaskKey, TaskState, World};
 use dockmaster::planner::{Capabilities, Operation, Target};
 use dockmaster::resource::ObjectRef;
@@ -66,6 +66,14 @@ bank! {
     TrustRefusals,
     /// A container is removed by its name instead of its id.
     RemoveByName,
+    /// A network is removed by its name instead of its id.
+    RemoveNetworkByName,
+    /// Networks are made without labels.
+    ForgetNetworkLabels,
+    /// Containers keep the capability to forge packets.
+    KeepCapabilities,
+    /// Every volume is that of one workspace.
+    SameVolume,
     /// A container goes with the volumes that have its name.
     RemoveVolumesToo,
     /// Every volume that is not in use goes when a container is removed.
@@ -98,6 +106,10 @@ bank! {
     SeeOnlyRunning,
     /// A start that the engine gave up, because who asked for it died, is taken for one that it refused.
     BelieveGivenUp,
+    /// At the start, the engine is said to be empty without a look at it.
+    LookLater,
+    /// An operator that lost the lock goes on.
+    KeepActing,
     /// What was seen at the start is believed for ever.
     SeeOnlyOnce,
     /// The engine's changes are not heard, and nothing is looked at again.
@@ -122,6 +134,8 @@ bank! {
     WriteAlways,
     /// Every other status speaks of the first generation.
     TellFirstGeneration,
+    /// Each status says of every condition that it has just come to be so.
+    AlwaysSinceNow,
     /// A status names an image that the container does not have.
     TellOtherImage,
     /// Everything is said to be ready.
@@ -196,12 +210,18 @@ impl BuggyRuntime {
                 Bug::ForgetAliases => spec.networks.iter_mut().for_each(|network| network.aliases.clear()),
                 Bug::OneAlias => spec.networks.iter_mut().for_each(|network| network.aliases = vec!["db".to_owned()]),
                 Bug::ForgetMounts => spec.mounts.clear(),
+                Bug::KeepCapabilities => spec.security.cap_drop.clear(),
+                Bug::SameVolume => spec.mounts.iter_mut().for_each(|mount| match &mut mount.source {
+                    MountSource::Volume(name) => "dm-vol-alice.a.data".clone_into(name),
+                    MountSource::Host(_) | MountSource::Tmpfs { .. } => {}
+                }),
                 Bug::ForgetEnvironment => spec.env.clear(),
                 Bug::ForgetMemory => spec.limits.memory = None,
                 Bug::ForgetUserLabels => spec.labels.retain(|label, _| label.starts_with(naming::LABEL_PREFIX)),
                 _ => {}
             },
             Operation::EnsureNetwork { name, .. } if self.bug == Bug::OneNetwork => *name = one(name),
+            Operation::EnsureNetwork { labels, .. } if self.bug == Bug::ForgetNetworkLabels => labels.clear(),
             _ => {}
         }
         operation
@@ -218,6 +238,10 @@ impl BuggyRuntime {
                 Ok(()) => Ok(Outcome::Done),
                 Err(error) => Err(Error::Transient(error.to_string())),
             };
+        }
+        if let (Bug::RemoveNetworkByName, Operation::RemoveNetwork { name, .. }) = (self.bug, operation) {
+            drop(docker.remove_network(name).await);
+            return Ok(Outcome::Done);
         }
         if let (Bug::PruneVolumes, Operation::Remove(_)) = (self.bug, operation) {
             drop(docker.prune_volumes(None::<bollard::query_parameters::PruneVolumesOptions>).await);
@@ -276,6 +300,9 @@ impl ContainerRuntime for BuggyRuntime {
 
     fn observe(&self) -> BoxFuture<'_, Result<World, Error>> {
         async {
+            if self.bug == Bug::LookLater && self.first.lock().unwrap().replace(World::default()).is_none() {
+                return Ok(World::default());
+            }
             let mut world = self.inner.observe().await?;
             match self.bug {
                 Bug::SeeOnlyRunning => running(&mut world),

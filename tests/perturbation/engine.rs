@@ -191,8 +191,14 @@ impl Engine {
         }
     }
 
-    pub fn down(&self) {
-        self.inner.human().down(true);
+    /// It ends in order, or is killed.
+    pub fn down(&self, in_order: bool) {
+        self.inner.human().down(in_order);
+    }
+
+    /// It was killed in the middle of the start of a container.
+    pub fn strand(&self, container: &str) {
+        self.inner.human().strand(container);
     }
 
     pub fn up(&self) {
@@ -209,7 +215,7 @@ impl Engine {
         let human = self.inner.human();
         match act {
             Human::Kill(name) => human.kill(name),
-            Human::Strand(name) => human.strand(name),
+            Human::Strand(name) => self.strand(name),
             Human::Remove(name) => human.remove(name, true),
             Human::Stop(name) => human.stop(name),
             Human::Pause(name) => human.pause(name),
@@ -327,7 +333,28 @@ fn container(container: &state::Container, images: &BTreeMap<String, state::Imag
         ports: ports.collect(),
         memory: u64::try_from(container.host_number("Memory")).unwrap_or_default(),
         nano_cpus: container.host_number("NanoCpus"),
+        excess: excess(container),
         pids: container.host_number("PidsLimit"),
         restart: container.restart_policy().0.to_owned(),
     }
+}
+
+/// What a container has that leads from it to the host, or more rights than it needs. None of ours has any of it.
+fn excess(container: &state::Container) -> Vec<&'static str> {
+    let is_filled = |key: &&str| match container.host.get(*key) {
+        Some(Value::Array(values)) => !values.is_empty(),
+        Some(Value::Object(values)) => !values.is_empty(),
+        Some(Value::String(text)) => !text.is_empty(),
+        _ => false,
+    };
+    let has = |key: &str, value: &str| container.host.get(key).and_then(Value::as_array).is_some_and(|values| values.iter().any(|known| known == value));
+    let lists = ["CapAdd", "Devices", "DeviceRequests", "DeviceCgroupRules", "Sysctls", "Binds", "CgroupParent", "VolumesFrom", "ExtraHosts"];
+    let shared = ["NetworkMode", "PidMode", "IpcMode", "UTSMode", "UsernsMode"];
+    let mut excess: Vec<&'static str> = lists.into_iter().filter(is_filled).collect();
+    excess.extend(shared.into_iter().filter(|key| container.host_text(key) == "host"));
+    excess.extend(["Privileged"].into_iter().filter(|key| container.host_flag(key)));
+    excess.extend((!has("SecurityOpt", "no-new-privileges")).then_some("new privileges"));
+    excess.extend((!["NET_RAW", "ALL"].iter().any(|dropped| has("CapDrop", dropped))).then_some("NET_RAW"));
+    excess.extend(container.mounts.iter().any(|mount| mount.kind == "bind").then_some("a directory of the host"));
+    excess
 }

@@ -19,8 +19,8 @@ pub enum Fault {
     Stale { at: u64, age: u64 },
     /// An event is lost, comes twice, or after the next.
     Event { index: u64, how: Delivery },
-    /// The engine restarts just before the call.
-    EngineRestart { at: u64 },
+    /// The engine ends in order just before the call, or is killed in the middle of it; and starts again.
+    EngineRestart { at: u64, killed: bool },
     /// The engine stands still for a while from just before the call, and then does what it was asked meanwhile, whoever gave up.
     Suspend { at: u64 },
     /// The wall clock jumps by so many seconds just before the call.
@@ -42,6 +42,10 @@ pub enum Class {
     DiskFull,
     /// 429, too many requests.
     TooMany,
+    /// 400, the engine does not like what it was asked.
+    BadRequest,
+    /// 403, it may not do that.
+    Forbidden,
 }
 
 impl Class {
@@ -52,6 +56,8 @@ impl Class {
             Class::Conflict => (409, "removal of container injected is already in progress"),
             Class::DiskFull => (500, "mkdir /var/lib/docker: no space left on device"),
             Class::TooMany => (429, "toomanyrequests: injected"),
+            Class::BadRequest => (400, "injected: invalid parameter"),
+            Class::Forbidden => (403, "injected: authorization denied by plugin"),
         }
     }
 }
@@ -74,7 +80,7 @@ impl Fault {
             | Fault::Reset { at, .. }
             | Fault::Truncate { at }
             | Fault::Stale { at, .. }
-            | Fault::EngineRestart { at }
+            | Fault::EngineRestart { at, .. }
             | Fault::Suspend { at }
             | Fault::Jump { at, .. }
             | Fault::LoseState { at } => Some(at),
@@ -93,6 +99,14 @@ impl Fault {
         }
     }
 
+    /// All that can happen to the delivery of an event.
+    pub fn at_event(index: u64) -> Vec<Fault> {
+        [Delivery::Lost, Delivery::Twice, Delivery::Late].map(|how| Fault::Event { index, how }).to_vec()
+    }
+
+    /// How many of [`Fault::at_call`] can happen at any call; the others only where containers are listed.
+    pub const AT_ANY: usize = 21;
+
     /// All that can happen at a call; `applied` makes a difference only where something is changed.
     pub fn at_call(at: u64) -> Vec<Fault> {
         vec![
@@ -102,8 +116,7 @@ impl Fault {
             Fault::Silence { at, applied: true },
             Fault::Reset { at, applied: true },
             Fault::Reset { at, applied: false },
-            Fault::Stale { at, age: 1 },
-            Fault::EngineRestart { at },
+            Fault::EngineRestart { at, killed: false },
             Fault::Suspend { at },
             Fault::Refuse { at, class: Class::Unavailable },
             Fault::Silence { at, applied: false },
@@ -111,11 +124,17 @@ impl Fault {
             Fault::Refuse { at, class: Class::DiskFull },
             Fault::Jump { at, seconds: -86_400 },
             Fault::LoseState { at },
-            Fault::Stale { at, age: 3 },
             Fault::Refuse { at, class: Class::Conflict },
             Fault::Jump { at, seconds: 1 },
-            Fault::Stale { at, age: 8 },
             Fault::Refuse { at, class: Class::TooMany },
+            Fault::EngineRestart { at, killed: true },
+            Fault::Refuse { at, class: Class::BadRequest },
+            Fault::Jump { at, seconds: 86_400 },
+            Fault::Refuse { at, class: Class::Forbidden },
+            // A list of containers is of a snapshot that may lag behind; all else is read from where it is kept.
+            Fault::Stale { at, age: 1 },
+            Fault::Stale { at, age: 3 },
+            Fault::Stale { at, age: 8 },
         ]
     }
 }
@@ -131,7 +150,7 @@ impl fmt::Display for Fault {
             Fault::Truncate { at } => write!(f, "truncate@{at}"),
             Fault::Stale { at, age } => write!(f, "stale-{age}@{at}"),
             Fault::Event { index, how } => write!(f, "event-{how:?}@{index}"),
-            Fault::EngineRestart { at } => write!(f, "engine-restart@{at}"),
+            Fault::EngineRestart { at, killed } => write!(f, "engine-{}@{at}", if killed { "kill" } else { "restart" }),
             Fault::Suspend { at } => write!(f, "suspend@{at}"),
             Fault::Jump { at, seconds } => write!(f, "jump-{seconds}@{at}"),
             Fault::LoseState { at } => write!(f, "lose-state@{at}"),
@@ -157,11 +176,11 @@ impl std::str::FromStr for Fault {
             ("reset", _) => Fault::Reset { at, applied },
             ("truncate", _) => Fault::Truncate { at },
             ("stale", age) => Fault::Stale { at, age: age.parse().map_err(|_| bad())? },
-            ("engine", _) => Fault::EngineRestart { at },
+            ("engine", how) => Fault::EngineRestart { at, killed: how == "kill" },
             ("suspend", _) => Fault::Suspend { at },
             ("lose", _) => Fault::LoseState { at },
             ("refuse", class) => {
-                let all = [Class::Internal, Class::Unavailable, Class::Conflict, Class::DiskFull, Class::TooMany];
+                let all = [Class::Internal, Class::Unavailable, Class::Conflict, Class::DiskFull, Class::TooMany, Class::BadRequest, Class::Forbidden];
                 Fault::Refuse { at, class: all.into_iter().find(|known| format!("{known:?}") == class).ok_or_else(bad)? }
             }
             ("event", how) => {

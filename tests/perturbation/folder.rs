@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use dockmaster::controller::Clock;
 use dockmaster::resource::{ObjectRef, Origin, Status};
 use dockmaster::source::select::FileContext;
 use dockmaster::source::{Edit, Item, SourceError, SourceEvent, SpecSource, parse, splice};
@@ -16,6 +17,7 @@ use dockmaster::status::{SinkError, StatusSink};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -23,6 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::bugs::Bug;
 use super::gate::Gate;
+use super::lab::LabClock;
 
 /// The name of the source.
 pub const SOURCE: &str = "specs";
@@ -53,12 +56,35 @@ struct Files {
     departures: BTreeMap<ObjectRef, u64>,
     /// The instants and phases of the writes for each object.
     reports: BTreeMap<ObjectRef, Vec<(Instant, String)>>,
+    /// The generation of each object that was told last, and how often its documents had gone by then.
+    told: BTreeMap<ObjectRef, (u64, u64)>,
+    /// Whether each object was ready when that was told last, by whose history, and by how often its documents had gone by then.
+    ready: BTreeMap<(Teller, ObjectRef, u64), (Value, Timestamp)>,
 }
 
 impl Files {
     fn put(&mut self, path: &str, text: String) {
         self.texts.insert(path.to_owned(), text);
         *self.versions.entry(path.to_owned()).or_default() += 1;
+    }
+
+    /// Checks a status against the one before, and takes notice of it.
+    fn check_status(&mut self, history: Teller, at: Timestamp, object: &ObjectRef, status: &Value) {
+        let departures = self.departures.get(object).copied().unwrap_or_default();
+        let generation = status["observedGeneration"].as_u64().unwrap_or_default();
+        let told = self.told.insert(object.clone(), (generation, departures));
+        if let Some((before, _)) = told.filter(|(before, then)| *then == departures && *before > generation) {
+            self.harm.push(format!("I13: the generation of {object} fell from {before} to {generation}"));
+        }
+        // Of the one that is always there; of others it is not seen when they are gone for a moment.
+        let ready = |status: &Value| status["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == "Ready").cloned();
+        let Some(now) = ready(status) else { return };
+        let since = |condition: &Value| condition["lastTransitionTime"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
+        let Some((before, told)) = self.ready.insert((history, object.clone(), departures), (now.clone(), at)) else { return };
+        // It may have been another since that was told.
+        if before["status"] == now["status"] && since(&before) != since(&now) && since(&now).is_none_or(|since| since < told) {
+            self.harm.push(format!("I13: {object} is {} since {:?}, and was since {:?}", now["status"], since(&now), since(&before)));
+        }
     }
 }
 
@@ -203,11 +229,13 @@ pub struct FolderSource {
     gate: Gate,
     bug: Option<Bug>,
     held: Arc<Mutex<BTreeSet<Place>>>,
+    /// Is told when all of it was read.
+    has_read: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl FolderSource {
-    pub fn new(folder: Arc<Folder>, gate: Gate, bug: Option<Bug>) -> Self {
-        Self { folder, gate, bug, held: Arc::default() }
+    pub fn new(folder: Arc<Folder>, gate: Gate, bug: Option<Bug>, has_read: Arc<dyn Fn() + Send + Sync>) -> Self {
+        Self { folder, gate, bug, held: Arc::default(), has_read }
     }
 }
 
@@ -223,6 +251,7 @@ impl SpecSource for FolderSource {
             gate: self.gate.clone(),
             bug: self.bug,
             held: self.held.clone(),
+            has_read: self.has_read.clone(),
             said: BTreeMap::new(),
             wrong: BTreeMap::new(),
             missing: BTreeSet::new(),
@@ -255,6 +284,7 @@ struct Watcher {
     gate: Gate,
     bug: Option<Bug>,
     held: Arc<Mutex<BTreeSet<Place>>>,
+    has_read: Arc<dyn Fn() + Send + Sync>,
     /// Each document's digest, the version of its file, and, for a bug of the bank, the status in it.
     said: BTreeMap<Place, (String, u64, Option<Value>)>,
     wrong: BTreeMap<String, Vec<String>>,
@@ -275,6 +305,9 @@ impl Watcher {
             first &= self.trouble.is_some();
             for event in events {
                 self.gate.pass().await;
+                if matches!(event, SourceEvent::InitDone) {
+                    (self.has_read)();
+                }
                 if sender.send(event).await.is_err() {
                     return;
                 }
@@ -397,13 +430,18 @@ pub struct FolderSink {
     folder: Arc<Folder>,
     gate: Gate,
     bug: Option<Bug>,
-    /// The generation of each object that was told last, and how often its documents had gone by then.
-    told: Mutex<BTreeMap<ObjectRef, (u64, u64)>>,
+    watcher: Arc<super::watcher::Watcher>,
+    clock: Arc<LabClock>,
+    /// Whose it is: after a loss of the state another's.
+    history: usize,
 }
 
+/// Whose history tells, by a clock that was set so.
+type Teller = (usize, i64);
+
 impl FolderSink {
-    pub fn new(folder: Arc<Folder>, gate: Gate, bug: Option<Bug>) -> Self {
-        Self { folder, gate, bug, told: Mutex::default() }
+    pub fn new(folder: Arc<Folder>, gate: Gate, bug: Option<Bug>, watcher: Arc<super::watcher::Watcher>, clock: Arc<LabClock>, history: usize) -> Self {
+        Self { folder, gate, bug, watcher, clock, history }
     }
 }
 
@@ -417,6 +455,10 @@ impl StatusSink for FolderSink {
             match self.bug {
                 Some(Bug::WriteAlways) => value["again"] = self.folder.writes().into(),
                 Some(Bug::TellFirstGeneration) if self.folder.writes().is_multiple_of(2) => value["observedGeneration"] = 1.into(),
+                Some(Bug::AlwaysSinceNow) => {
+                    let conditions = value["conditions"].as_array_mut().into_iter().flatten();
+                    conditions.for_each(|condition| condition["lastTransitionTime"] = format!("2026-01-01T00:00:{:02}Z", self.folder.writes() % 60).into());
+                }
                 Some(Bug::TellOtherImage) if value["container"].is_object() => value["container"]["image"] = "sha256:0".into(),
                 Some(Bug::AlwaysReady) => {
                     let conditions = value["conditions"].as_array_mut().into_iter().flatten();
@@ -440,14 +482,10 @@ impl StatusSink for FolderSink {
                 return Ok(false);
             }
             if stripped(&new) != stripped(&text) {
-                files.harm.push(format!("a status write changed more than the status of {}:\n{text}\n---\n{new}", at.path));
+                files.harm.push(format!("I9: a status write changed more than the status of {}:\n{text}\n---\n{new}", at.path));
             }
-            let departures = files.departures.get(object).copied().unwrap_or_default();
-            let generation = value["observedGeneration"].as_u64().unwrap_or_default();
-            let before = self.told.lock().unwrap().insert(object.clone(), (generation, departures));
-            if let Some((before, _)) = before.filter(|(before, then)| *then == departures && *before > generation) {
-                files.harm.push(format!("I13: the generation of {object} fell from {before} to {generation}"));
-            }
+            files.check_status((self.history, self.clock.offset()), self.clock.now(), object, &value);
+            self.watcher.check_told(object, status);
             files.put(&at.path, new);
             if files.undoes > 0 {
                 files.undoes -= 1;

@@ -3,17 +3,26 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use dockmaster::desired::naming;
+
 use super::fault::Fault;
 use super::lab::Outcome;
 use super::scenario::{Scenario, Step};
+use super::view::INSTALLATION;
 
 /// The longest from the last fault to the last change: two full passes and the longest backoff of a few failures.
 const BOUND: Duration = Duration::from_secs(240);
+
+/// What of it may wait for workspaces to be idle.
+const ESTRANGED: Duration = Duration::from_secs(900);
 
 /// What is wrong with an undisturbed run.
 pub fn alone(scenario: &Scenario, outcome: &Outcome) -> Vec<String> {
     let mut wrong = outcome.violations.clone();
     wrong.extend(wanted(scenario, &outcome.lines));
+    // What is kept for a reason is named by the scenario.
+    let is_named = |what: &&String| scenario.must.iter().any(|line| line.starts_with(what.as_str()));
+    wrong.extend(outcome.leftovers.iter().filter(|what| !is_named(what)).map(|what| format!("L5: {what} is there, and is of nothing that is declared")));
     wrong
 }
 
@@ -45,41 +54,44 @@ pub fn disturbed(scenario: &Scenario, reference: &Outcome, outcome: &Outcome, fa
     // Where history is lost, what a listing shows of before is taken for it: what ran then is to run.
     let misled = scenario.steps.iter().any(|step| matches!(step, Step::LoseState)) && faults.iter().any(|fault| matches!(fault, Fault::Stale { .. }));
     let lost = misled || faults.iter().any(|fault| matches!(fault, Fault::LoseState { .. }));
-    let jumped = faults.iter().any(|fault| matches!(fault, Fault::Jump { .. }));
-    if lost {
-        // What history knew is gone: stops stay stops, deletions are not believed, and nothing is harmed.
-        wrong.extend(kept(reference, outcome));
-        return wrong;
-    }
+    // What is due by the wall clock then comes at another time, and once more or never.
+    let jumped = faults.iter().any(|fault| matches!(fault, Fault::Jump { seconds, .. } if seconds.abs() > 60));
+    // What history knew is gone, or is another operator's, and which of them comes to act is a matter of chance: stops stay stops, deletions are not
+    // believed, and to whose history does not know it, a change is one of others, and waits for the workspace to be idle. Nothing is harmed.
+    let estranged = lost || scenario.operators > 1;
     if scenario.operators > 1 {
-        // Which of them comes to act, and so whose history counts, is a matter of chance: nothing is harmed. To whose history does not know it, a
-        // change is one of others, and waits for the workspace to be idle, which is longer than the rest that is watched.
         wrong.retain(|line| !line.starts_with("L3: "));
+    }
+    if estranged && !jumped {
         wrong.extend(kept(reference, outcome));
-        return wrong;
     }
     let over = scenario.ends_with_the_engine && faults.iter().any(|fault| matches!(fault, Fault::EngineRestart { .. }));
     let differs = same_end(scenario, reference, outcome);
-    if !differs.is_empty() && !jumped && !over {
+    if !differs.is_empty() && !jumped && !over && !estranged {
         wrong.push("R1: the end differs".to_owned());
         wrong.extend(differs.into_iter().take(12));
     }
-    let excused: u64 = faults.iter().map(|fault| fault.excuses()).sum();
+    // Of many that wait for their turns another may come first, and a change of its own that follows is one more.
+    let at_least = u64::from(scenario.name == "swarm");
+    let excused: u64 = faults.iter().map(|fault| fault.excuses().max(at_least)).sum();
     for (what, of, by) in [("created", &outcome.creates, &reference.creates), ("removed", &outcome.removes, &reference.removes)] {
         for (name, count) in of {
             let usual = by.get(name).copied().unwrap_or_default();
-            if *count > usual + excused && !jumped {
+            // The lock is made anew whenever its engine is there again, by whoever comes first.
+            let is_lock = scenario.operators > 1 && *name == naming::lock_container(INSTALLATION);
+            if *count > usual + excused && !jumped && !is_lock {
                 wrong.push(format!("R3: {name} was {what} {count} times instead of {usual}"));
             }
         }
     }
-    if faults.is_empty() && outcome.mutations != reference.mutations {
-        wrong.push(format!("R2: {} changing calls instead of {}, and nothing was disturbed", outcome.mutations, reference.mutations));
-    }
     if outcome.mutations > 2 * reference.mutations + 60 {
         wrong.push(format!("I20: {} changing calls where the undisturbed run has {}", outcome.mutations, reference.mutations));
     }
-    if outcome.converged > reference.converged + BOUND && !restless {
+    if outcome.calls > 3 * reference.calls + 400 {
+        wrong.push(format!("I20: {} calls where the undisturbed run has {}", outcome.calls, reference.calls));
+    }
+    let bound = BOUND + if estranged { ESTRANGED } else { Duration::ZERO };
+    if outcome.converged > reference.converged + bound && !restless {
         wrong.push(format!("L2: the last change came {} s after the last fault or deed", outcome.converged.as_secs()));
     }
     wrong

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use dockmaster::config::prune_setting;
 use dockmaster::controller::{Clock, Randomness};
+use dockmaster::desired::naming;
 use dockmaster::resource::{Kind, ObjectRef, Status, Truth};
 use dockmaster::state::memory::MemoryLedger;
 use dockmaster::state::{Fact, Ledger};
@@ -46,6 +47,11 @@ impl LabClock {
         Arc::new(Self { begun: Instant::now(), offset: AtomicI64::new(0) })
     }
 
+    /// By how much it was set.
+    pub fn offset(&self) -> i64 {
+        self.offset.load(Ordering::SeqCst)
+    }
+
     pub fn jump(&self, by: i64) {
         self.offset.fetch_add(by, Ordering::SeqCst);
     }
@@ -54,7 +60,7 @@ impl LabClock {
 impl Clock for LabClock {
     fn now(&self) -> Timestamp {
         let begin: Timestamp = "2026-03-02T10:00:00Z".parse().unwrap();
-        begin + SignedDuration::try_from(self.begun.elapsed()).unwrap() + SignedDuration::from_secs(self.offset.load(Ordering::SeqCst))
+        begin + SignedDuration::try_from(self.begun.elapsed()).unwrap() + SignedDuration::from_secs(self.offset())
     }
 }
 
@@ -85,6 +91,8 @@ impl Randomness for Seeded {
 pub struct Outcome {
     pub calls: u64,
     pub events: u64,
+    /// The calls that listed containers.
+    pub lists: BTreeSet<u64>,
     pub mutations: u64,
     pub lines: BTreeSet<String>,
     pub creates: BTreeMap<String, u64>,
@@ -94,6 +102,8 @@ pub struct Outcome {
     pub hash: u64,
     /// From the last fault or deed to the last change.
     pub converged: Duration,
+    /// Containers and networks of objects that are not declared.
+    pub leftovers: Vec<String>,
 }
 
 /// See the module.
@@ -152,11 +162,12 @@ impl Lab {
                 tokio::time::sleep(AWAY).await;
                 self.boot(operator);
             }
-            Strike::EngineRestart => {
-                self.site.watcher.note("engine restarts");
-                self.site.engine.down();
+            Strike::EngineRestart { killed, starting } => {
+                self.site.watcher.note(if killed { "engine is killed" } else { "engine restarts" });
+                self.site.engine.down(!killed);
                 tokio::time::sleep(Duration::from_secs(3)).await;
                 self.site.engine.up();
+                starting.iter().for_each(|container| self.site.engine.strand(container));
             }
         }
     }
@@ -223,21 +234,9 @@ impl Lab {
     async fn step(&mut self, step: &Step) {
         self.site.watcher.note(&format!("step {step:?}").replace('\n', " "));
         match step {
-            Step::Write(path, text) => self.site.folder.change(|files| drop(files.insert((*path).to_owned(), text.clone()))),
-            Step::Edit(path, from, to) => self.site.folder.change(|files| {
-                let text = files.get_mut(*path).expect("a file to edit");
-                assert!(text.contains(from), "{from} is not in {path}:\n{text}");
-                *text = text.replacen(from, to, 1);
-            }),
-            Step::Remove(paths) => self.site.folder.change(|files| paths.iter().for_each(|path| drop(files.remove(*path).expect("a file to remove")))),
-            Step::Move(from, to) => self.site.folder.change(|files| {
-                let text = files.remove(*from).expect("a file to move");
-                files.insert((*to).to_owned(), text);
-            }),
-            Step::Checkout(all) => self.site.folder.change(|files| {
-                files.clear();
-                files.extend(all.iter().map(|(path, text)| ((*path).to_owned(), text.clone())));
-            }),
+            Step::Write(..) | Step::Edit(..) | Step::Remove(_) | Step::Move(..) | Step::Checkout(_) => {
+                self.site.folder.change(|files| step.change(files));
+            }
             Step::Human(human) => {
                 if let super::scenario::Human::Pause(name) = human {
                     self.site.watcher.seen().paused_by_people.insert((*name).to_owned());
@@ -247,12 +246,12 @@ impl Lab {
                 }
                 self.site.engine.human(human).await;
             }
-            Step::EngineRestart(seconds) => {
-                self.site.engine.down();
+            Step::EngineRestart { in_order, seconds } => {
+                self.site.engine.down(*in_order);
                 self.pass(Duration::from_secs(*seconds)).await;
                 self.site.engine.up();
             }
-            Step::EngineDown => self.site.engine.down(),
+            Step::EngineDown => self.site.engine.down(true),
             Step::EngineUp => self.site.engine.up(),
             Step::Pass(time) => self.pass(*time).await,
             Step::Jump(by) => self.site.clock.jump(by.as_secs()),
@@ -323,6 +322,24 @@ impl Lab {
             lines.extend(status.ports.iter().map(|port| format!("port {} of {object}: {:?}", port.name, view::port(port.host))));
         }
         lines
+    }
+
+    /// Containers of objects that are not declared, and networks that neither anything declared nor a container needs.
+    fn leftovers(&self) -> Vec<String> {
+        let view = self.site.engine.view();
+        let declared: BTreeSet<(String, String)> =
+            self.site.folder.items().iter().map(|item| item.resource.reference()).map(|object| (object.ns().to_owned(), object.name)).collect();
+        let is_declared = |labels: &BTreeMap<String, String>| {
+            let (namespace, name) = (labels.get(naming::NAMESPACE), labels.get(naming::NAME));
+            // What a namespace shares bears its name, and is in none.
+            declared.iter().any(|(of, called)| if namespace.is_none() { name == Some(of) } else { namespace == Some(of) && name == Some(called) })
+        };
+        let containers = view.ours().filter(|container| !container.label(naming::UID).is_empty() && !is_declared(&container.labels));
+        let is_used = |name: &String| view.ours().any(|container| container.networks.contains_key(name));
+        let ours = |labels: &BTreeMap<String, String>| labels.get(naming::INSTALLATION).is_some_and(|installation| installation == view::INSTALLATION);
+        let networks = view.networks.iter().filter(|network| ours(&network.labels) && !is_used(&network.name) && !is_declared(&network.labels));
+        let containers = containers.map(|container| format!("container {}", container.name));
+        containers.chain(networks.map(|network| format!("network {}", network.name))).collect()
     }
 
     /// The faults are over: the end must be reached.
@@ -410,7 +427,7 @@ pub async fn run(scenario: &Scenario, mode: Mode, seed: u64, faults: &[Fault], b
     if restless.is_none() && !lab.is_exposed() {
         restless = lab.settle().await;
     }
-    let lines = lab.lines();
+    let (lines, leftovers) = (lab.lines(), lab.leftovers());
     if restless.is_none() && !lab.is_exposed() {
         restless = lab.rest().await;
     }
@@ -424,6 +441,7 @@ pub async fn run(scenario: &Scenario, mode: Mode, seed: u64, faults: &[Fault], b
     Outcome {
         calls,
         events,
+        lists: seen.lists.clone(),
         mutations: seen.mutations,
         lines,
         creates: seen.creates.clone(),
@@ -432,6 +450,7 @@ pub async fn run(scenario: &Scenario, mode: Mode, seed: u64, faults: &[Fault], b
         trace: seen.trace.clone(),
         hash: seen.hash(),
         converged,
+        leftovers,
     }
 }
 

@@ -107,14 +107,17 @@ async fn live(site: Site, operator: u64, ledger: Arc<MemoryLedger>, gate: Gate, 
             Err(_) => tokio::time::sleep(AGAIN).await,
         }
     }
-    let now = site.clock.clone();
+    let (now, watcher) = (site.clock.clone(), site.watcher.clone());
+    let history = Arc::as_ptr(&ledger) as usize;
+    let sink = Arc::new(FolderSink::new(site.folder.clone(), gate.clone(), site.bug, site.watcher.clone(), site.clock.clone(), history));
+    let has_read = Arc::new(move || watcher.has_read(operator));
     let runtime = DockerRuntime::at(client, INSTALLATION, helper, Arc::new(move || now.now()));
     let controller = Controller::new(Parts {
         settings: settings(),
         runtime: bugs::runtime(runtime, site.bug),
         ledger: Arc::new(GatedLedger::new(ledger, gate.clone(), site.bug, site.watcher.clone())),
-        sources: vec![Arc::new(FolderSource::new(site.folder.clone(), gate.clone(), site.bug))],
-        reporter: Arc::new(Reporter::new(Arc::new(FolderSink::new(site.folder.clone(), gate.clone(), site.bug)))),
+        sources: vec![Arc::new(FolderSource::new(site.folder.clone(), gate.clone(), site.bug, has_read))],
+        reporter: Arc::new(Reporter::new(sink)),
         clock: site.clock.clone(),
         randomness: site.randomness.clone(),
         host: site.host.clone(),
@@ -125,7 +128,7 @@ async fn live(site: Site, operator: u64, ledger: Arc<MemoryLedger>, gate: Gate, 
     slot.set(controller.clone()).unwrap_or_else(|_| panic!("one controller in a life"));
     let losing = lock.as_ref().map(Lock::lost);
     let lost = async {
-        match losing {
+        match losing.filter(|_| site.bug != Some(Bug::KeepActing)) {
             Some(losing) => losing.await,
             None => std::future::pending().await,
         }

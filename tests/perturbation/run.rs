@@ -22,6 +22,7 @@ mod judge;
 mod lab;
 mod life;
 mod line;
+mod paths;
 mod scenario;
 mod scenarios;
 mod view;
@@ -129,6 +130,9 @@ fn main() -> ExitCode {
         why.iter().for_each(|line| println!("    {line}"));
     }
     println!("{} scenarios undisturbed, {bad} wrong, {:.1} s", all.len(), begun.elapsed().as_secs_f64());
+    if !options.list && !options.bank && options.scenario.is_none() {
+        bad += ways(&all, options.seed);
+    }
     if options.list {
         return if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
@@ -150,6 +154,21 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     if bad == 0 && failures.is_empty() && unsteady == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Goes every way to a declared state; how many led elsewhere.
+fn ways(all: &[Scenario], seed: u64) -> usize {
+    let (begun, ways, bad) = (Instant::now(), paths::ways(all), AtomicUsize::new(0));
+    in_parallel(|next| {
+        while let Some(index) = next(ways.len()) {
+            let wrong = ways[index].wrong(seed);
+            bad.fetch_add(usize::from(!wrong.is_empty()), Ordering::SeqCst);
+            wrong.iter().for_each(|line| println!("{line}"));
+        }
+    });
+    let bad = bad.into_inner();
+    println!("{} ways to a declared state, {bad} led elsewhere, {:.1} s", ways.len(), begun.elapsed().as_secs_f64());
+    bad
 }
 
 /// The undisturbed runs, on both versions.
@@ -223,7 +242,7 @@ struct Tried<'a> {
 fn attempt<'a>(all: &'a [Scenario], references: &[[Outcome; 2]], seed: u64, job: &Job, bug: Option<Bug>) -> Tried<'a> {
     match job.of {
         Of::Scenario(index) => {
-            let (scenario, reference) = (&all[index], &references[index][usize::from(job.mode == Mode::V28)]);
+            let (scenario, reference) = (&all[index], jobs::undisturbed(&references[index], job.mode));
             let (faults, outcome, why) = fewest(scenario, reference, job.mode, seed, job.faults.clone(), bug);
             Tried { name: scenario.name.to_owned(), scenario: Cow::Borrowed(scenario), faults, outcome, why }
         }
@@ -234,7 +253,7 @@ fn attempt<'a>(all: &'a [Scenario], references: &[[Outcome; 2]], seed: u64, job:
                 let reference = lab::run_alone(&scenario, job.mode, seed, &[], None);
                 (scenario, reference)
             });
-            let faults = jobs::at_random(faults, reference.calls, 1 + faults % 3);
+            let faults = jobs::at_random(faults, reference, 1 + faults % 3);
             let (faults, outcome, mut why) = fewest(scenario, reference, job.mode, seed, faults, bug);
             why.extend(judge::alone(scenario, reference).into_iter().map(|line| format!("undisturbed: {line}")));
             Tried { name: format!("swarm-{number}"), scenario: Cow::Owned(scenario.clone()), faults, outcome, why }

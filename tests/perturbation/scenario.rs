@@ -1,5 +1,6 @@
 //! Scenarios: what people declare, change and do, step by step. Each is first run undisturbed; every disturbed run must end the same.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -20,7 +21,10 @@ pub enum Step {
     /// Somebody does something on the engine.
     Human(Human),
     /// The engine ends in order, or is killed, and starts again after that many seconds.
-    EngineRestart(u64),
+    EngineRestart {
+        in_order: bool,
+        seconds: u64,
+    },
     /// The engine ends; and starts again.
     EngineDown,
     EngineUp,
@@ -28,7 +32,7 @@ pub enum Step {
     Pass(Duration),
     /// The wall clock jumps.
     Jump(SignedDuration),
-    /// `dockmaster start|touch|extend|restart|delete|undelete|purge|prune`.
+    /// `dockmaster start|touch|extend|restart|prune`.
     Verb(Verb),
     /// The operator is killed and started again.
     Crash,
@@ -48,6 +52,32 @@ pub enum Step {
     Well,
     /// The next step follows without waiting for calm.
     AtOnce,
+}
+
+impl Step {
+    /// Whether it changes nothing but files.
+    pub fn is_of_files(&self) -> bool {
+        matches!(self, Step::Write(..) | Step::Edit(..) | Step::Remove(_) | Step::Move(..) | Step::Checkout(_) | Step::AtOnce)
+    }
+
+    /// Does to files, by their paths, what the step does to them.
+    pub fn change(&self, files: &mut BTreeMap<String, String>) {
+        match self {
+            Step::Write(path, text) => drop(files.insert((*path).to_owned(), text.clone())),
+            Step::Edit(path, from, to) => {
+                let text = files.get_mut(*path).expect("a file to edit");
+                assert!(text.contains(from), "{from} is not in {path}:\n{text}");
+                *text = text.replacen(from, to, 1);
+            }
+            Step::Remove(paths) => paths.iter().for_each(|path| drop(files.remove(*path).expect("a file to remove"))),
+            Step::Move(from, to) => {
+                let text = files.remove(*from).expect("a file to move");
+                files.insert((*to).to_owned(), text);
+            }
+            Step::Checkout(all) => *files = all.iter().map(|(path, text)| ((*path).to_owned(), text.clone())).collect(),
+            _ => {}
+        }
+    }
 }
 
 /// What somebody does on the engine, to an object by the name of its container, network or volume.

@@ -35,6 +35,8 @@ pub struct Container {
     pub nano_cpus: i64,
     pub pids: i64,
     pub restart: String,
+    /// What of it is more than our policy lets a container have.
+    pub excess: Vec<&'static str>,
 }
 
 impl Container {
@@ -95,6 +97,11 @@ impl View {
 
     pub fn by_id(&self, id_or_name: &str) -> Option<&Container> {
         self.containers.iter().find(|container| container.id == id_or_name || container.name == id_or_name)
+    }
+
+    /// The ids of what runs.
+    pub fn running(&self) -> impl Iterator<Item = &str> {
+        self.containers.iter().filter(|container| container.state == "running").map(|container| container.id.as_str())
     }
 
     pub fn ours(&self) -> impl Iterator<Item = &Container> {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use dockmaster::desired::naming;
-use dockmaster::resource::Uid;
+use dockmaster::resource::{Condition, ObjectRef, Status, Truth, Uid};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -41,12 +41,12 @@ pub enum Reaction {
 }
 
 /// What the lab has to do because of a fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Strike {
     /// That operator is dead; with or without its state.
     Crash { operator: u64, lose_state: bool },
-    /// The engine restarts.
-    EngineRestart,
+    /// The engine ends in order and starts again, or is killed, maybe in the middle of the start of that container.
+    EngineRestart { killed: bool, starting: Option<String> },
 }
 
 /// See the module.
@@ -75,11 +75,13 @@ pub struct Seen {
     checked: Option<Arc<View>>,
     /// The containers that were the lock.
     locks: BTreeSet<String>,
-    /// What the lives have listed.
-    listed: BTreeSet<(u64, String)>,
+    /// What the lives have listed, and that of a directory, once they have read it.
+    read: BTreeSet<(u64, String)>,
     pub last_mutation: Option<Instant>,
     /// The last fault, or the last thing that people did.
     pub last_cause: Option<Instant>,
+    /// The calls that listed containers.
+    pub lists: BTreeSet<u64>,
     pub creates: BTreeMap<String, u64>,
     pub removes: BTreeMap<String, u64>,
     pub violations: Vec<String>,
@@ -89,6 +91,8 @@ pub struct Seen {
     /// The identities that a ledger has.
     admitted: BTreeSet<String>,
     paused: BTreeMap<String, Instant>,
+    /// When each container that runs no more was last seen to run, by its id.
+    ran: BTreeMap<String, Instant>,
     /// Whether the engine was suspended and does not go on yet.
     stands_still: bool,
     /// Whether the state was lost, after which identities may come anew where nothing recorded them.
@@ -123,7 +127,7 @@ impl Seen {
     /// Another life of an operator begins.
     pub fn next_life(&mut self, operator: u64, gate: Gate) {
         self.gates.insert(operator, gate);
-        self.listed.retain(|(of, _)| *of != operator);
+        self.read.retain(|(of, _)| *of != operator);
     }
 }
 
@@ -148,7 +152,9 @@ impl Watcher {
         let number = seen.calls;
         if seen.checked.as_ref().is_none_or(|checked| !Arc::ptr_eq(checked, view)) {
             self.check_state(&mut seen, view);
-            seen.checked = Some(view.clone());
+            let before = seen.checked.replace(view.clone()).unwrap_or_default();
+            let runs: BTreeSet<&str> = view.running().collect();
+            seen.ran.extend(before.running().filter(|id| !runs.contains(id)).map(|id| (id.to_owned(), Instant::now())));
         }
         // While the engine stands still, nothing can be done about it.
         if !seen.stands_still {
@@ -158,10 +164,15 @@ impl Watcher {
             seen.mutations += 1;
             seen.last_mutation = Some(Instant::now());
             self.check_mutation(&mut seen, call, view);
-        } else if call.method == "GET" && ["/containers/json", "/networks", "/volumes"].contains(&call.path) && !call.query.contains("filters") {
-            seen.listed.insert((call.caller, call.path.to_owned()));
+        }
+        if call.path == LISTS[0] {
+            seen.lists.insert(number);
         }
         let reaction = self.strike(&mut seen, number, call);
+        let answered = matches!(reaction, Reaction::Pass | Reaction::Stale { .. } | Reaction::Suspend);
+        if answered && call.method == "GET" && LISTS.contains(&call.path) && !call.query.contains("filters") {
+            seen.read.insert((call.caller, call.path.to_owned()));
+        }
         let told = if reaction == Reaction::Pass { String::new() } else { format!("  <- {reaction:?}") };
         let query = if call.query.is_empty() || call.path == "/events" { String::new() } else { format!("?{}", call.query) };
         seen.note(format!("{} #{number} {} {}{query}{told}", self.elapsed(), call.method, short(call.path)));
@@ -181,6 +192,25 @@ impl Watcher {
         seen.last_cause = Some(Instant::now());
         seen.stands_still = false;
         seen.paused.clear();
+    }
+
+    /// A status that is told: what is said to run must run, or have run when it was last looked at.
+    pub fn check_told(&self, object: &ObjectRef, status: &Status) {
+        let runs = |condition: &Condition| condition.type_.as_str() == "Ready" && condition.status == Truth::True && condition.reason.as_str() == "Running";
+        let Some(told) = status.container.as_ref().filter(|_| status.conditions.iter().any(runs)) else { return };
+        let mut seen = self.seen();
+        let is_it = |id: &str| id.starts_with(&told.id);
+        let last = seen.ran.iter().filter(|(id, _)| is_it(id)).map(|(_, at)| *at).max();
+        let runs = seen.checked.as_ref().is_some_and(|view| view.running().any(is_it));
+        if !runs && last.is_none_or(|last| last.elapsed() > OUTDATED) {
+            let ago = last.map_or("never".to_owned(), |last| format!("{} s ago", last.elapsed().as_secs()));
+            seen.wrong(format!("I12: {object} is told to be ready, and its container was last running {ago}"));
+        }
+    }
+
+    /// That operator has read the directory whole.
+    pub fn has_read(&self, operator: u64) {
+        self.seen().read.insert((operator, DIRECTORY.to_owned()));
     }
 
     /// That identity is in a ledger.
@@ -236,12 +266,14 @@ impl Watcher {
                 Fault::Silence { applied, .. } => Reaction::Silence { applied },
                 Fault::Reset { applied, .. } => Reaction::Reset { applied },
                 Fault::Truncate { .. } => Reaction::Truncate,
-                // A listing of containers is of a snapshot that may lag behind; all else is read from where it is kept.
+                // A run that another fault disturbed before may make another call here.
                 Fault::Stale { .. } if call.path != "/containers/json" => Reaction::Pass,
                 Fault::Stale { age, .. } => Reaction::Stale { age },
-                Fault::EngineRestart { .. } => {
-                    let _over = self.strikes.send(Strike::EngineRestart);
-                    Reaction::Reset { applied: false }
+                Fault::EngineRestart { killed, .. } => {
+                    let starting = call.path.strip_suffix("/start").and_then(|path| path.strip_prefix("/containers/")).filter(|_| killed).map(str::to_owned);
+                    let applied = killed && starting.is_none();
+                    let _over = self.strikes.send(Strike::EngineRestart { killed, starting });
+                    Reaction::Reset { applied }
                 }
                 Fault::Suspend { .. } => {
                     seen.stands_still = true;
@@ -317,8 +349,11 @@ impl Watcher {
             // What was renamed by hand is not recognised after a loss of the state: its labels might be a copy.
             let renamed = seen.state_lost && view.containers.iter().any(|other| other.label(naming::UID) == uid && !other.is_ours());
             if before != *host && !seen.ports_may_move && !renamed {
-                seen.wrong(format!("I6: port {inner} of {object} was {before} and is {host}"));
+                seen.wrong(format!("I5: port {inner} of {object} was {before} and is {host}"));
             }
+        }
+        if !container.excess.is_empty() {
+            seen.wrong(format!("I6: {name} has {:?}", container.excess));
         }
         for network in container.networks.keys() {
             if network == "bridge" || network == "host" {
@@ -353,8 +388,9 @@ impl Watcher {
         let held = view.by_name(&lock);
         seen.locks.extend(held.map(|held| held.id.clone()));
         let of_lock = query(call.query, "name") == lock || parts.iter().any(|part| seen.locks.contains(*part));
-        if seen.listed.iter().filter(|(of, _)| *of == call.caller).count() < 3 && !call.path.starts_with("/images") && !of_lock {
-            seen.wrong(format!("I25: {} {} before everything was listed", call.method, call.path));
+        let unread: Vec<&str> = LISTS.into_iter().chain([DIRECTORY]).filter(|what| !seen.read.contains(&(call.caller, (*what).to_owned()))).collect();
+        if !unread.is_empty() && !call.path.starts_with("/images") && !of_lock {
+            seen.wrong(format!("I25: {} {} before {unread:?} was read", call.method, call.path));
         }
         if let Some(held) = held.filter(|held| held.state == "running" && !of_lock && held.label(HOLDER) != call.caller.to_string()) {
             seen.wrong(format!("I14: {} {} by operator {}, while operator {} holds the lock", call.method, call.path, call.caller, held.label(HOLDER)));
@@ -372,17 +408,18 @@ impl Watcher {
                 *seen.creates.entry(name).or_default() += 1;
             }
             ("DELETE", ["volumes", name]) => self.check_volume_removal(seen, name, view),
-            ("POST", ["volumes" | "networks", "create"]) => {}
-            ("POST", ["networks", _, "connect" | "disconnect"]) => {
+            ("POST", [kind @ ("volumes" | "networks"), "create"]) => {
                 let body: serde_json::Value = serde_json::from_slice(call.body).unwrap_or_default();
-                self.check_target(seen, call, body["Container"].as_str().unwrap_or_default(), view);
-            }
-            ("DELETE", ["networks", id]) => {
-                let network = view.networks.iter().find(|network| network.id == *id);
-                if network.is_some_and(|network| network.labels.get(naming::INSTALLATION).map(String::as_str) != Some(INSTALLATION)) {
-                    seen.wrong(format!("I2: network {id} is not ours"));
+                if body["Labels"][naming::INSTALLATION] != INSTALLATION {
+                    seen.wrong(format!("I21: {} of {kind} is made without labels", body["Name"]));
                 }
             }
+            ("POST", ["networks", id, "connect" | "disconnect"]) => {
+                let body: serde_json::Value = serde_json::from_slice(call.body).unwrap_or_default();
+                self.check_target(seen, call, body["Container"].as_str().unwrap_or_default(), view);
+                check_network(seen, call, id, view);
+            }
+            ("DELETE", ["networks", id]) => check_network(seen, call, id, view),
             (method, ["containers", id, ..]) => {
                 self.check_target(seen, call, id, view);
                 if method == "DELETE"
@@ -425,6 +462,13 @@ impl Watcher {
     }
 }
 
+/// How old may be what a status says of a container: two full passes.
+const OUTDATED: std::time::Duration = std::time::Duration::from_secs(130);
+
+/// What is read whole before anything is changed.
+const LISTS: [&str; 3] = ["/containers/json", "/networks", "/volumes"];
+const DIRECTORY: &str = "the directory";
+
 fn check_pauses(seen: &mut Seen, view: &View) {
     let now = Instant::now();
     for container in view.ours() {
@@ -433,6 +477,16 @@ fn check_pauses(seen: &mut Seen, view: &View) {
         } else if now.duration_since(*seen.paused.entry(container.id.clone()).or_insert(now)).as_secs() > 60 {
             seen.wrong(format!("I32: {} has been paused for more than a minute", container.name));
         }
+    }
+}
+
+fn check_network(seen: &mut Seen, call: &Call<'_>, id: &str, view: &View) {
+    match view.networks.iter().find(|network| network.id == id || network.name == id) {
+        Some(network) if network.id != id => seen.wrong(format!("I2: {} {} acts by name", call.method, call.path)),
+        Some(network) if network.labels.get(naming::INSTALLATION).map(String::as_str) != Some(INSTALLATION) => {
+            seen.wrong(format!("I2: {} {} acts on {}, which is not ours", call.method, call.path, network.name))
+        }
+        Some(_) | None => {}
     }
 }
 

@@ -74,6 +74,18 @@ pub fn all() -> Vec<Scenario> {
             ],
         )
         .must(&["container dm-ws-alice.shop running"]),
+        // The container that held the volume is gone: an old client's prune takes what nothing names. What is declared is there again, and empty.
+        Scenario::new(
+            "both-prunes-while-asleep",
+            vec![
+                write(SHOP, workspace("shop", RICH)),
+                edit(SHOP, "{image:", "{state: Stopped, image:"),
+                human(Human::Prune),
+                human(Human::OldVolumePrune),
+                edit(SHOP, "state: Stopped, ", ""),
+            ],
+        )
+        .must(&["container dm-ws-alice.shop running", "volume dm-vol-alice.shop.data"]),
         Scenario::new(
             "old-volume-prune-while-asleep",
             vec![
@@ -169,7 +181,20 @@ pub fn all() -> Vec<Scenario> {
             vec![write(SHOP, workspace("shop", "deletionPolicy: Retain")), Step::UndoStatuses(2), edit(SHOP, "Retain", "Delete"), pass(60)],
         )
         .must(&["workspace/alice/shop generation 2", "workspace/alice/shop phase Running"]),
-        Scenario::new("engine-restarts", vec![write(SHOP, workspace("shop", RICH)), Step::EngineRestart(5)]).must(&["container dm-ws-alice.shop running"]),
+        Scenario::new("engine-restarts", vec![write(SHOP, workspace("shop", RICH)), Step::EngineRestart { in_order: true, seconds: 5 }])
+            .must(&["container dm-ws-alice.shop running"]),
+        Scenario::new("engine-killed", vec![write(SHOP, workspace("shop", RICH)), Step::EngineRestart { in_order: false, seconds: 5 }])
+            .must(&["container dm-ws-alice.shop running", "container dm-ws-alice.shop.db running"]),
+        Scenario::new(
+            "engine-killed-while-changed",
+            vec![
+                write(SHOP, workspace("shop", RICH)),
+                edit(SHOP, "1000000\"]", "1000001\"]"),
+                Step::AtOnce,
+                Step::EngineRestart { in_order: false, seconds: 5 },
+            ],
+        )
+        .must(&["container dm-ws-alice.shop running", "container dm-ws-alice.shop.db running"]),
         Scenario::new(
             "engine-away-while-changed",
             vec![write(SHOP, workspace("shop", "")), Step::EngineDown, edit(SHOP, "1000000", "1000001"), Step::EngineUp],

@@ -123,6 +123,8 @@ pub fn all() -> Vec<Scenario> {
         )
         .must(&["container dm-ws-alice.shop running", "volume dm-vol-alice.shop.data seeded"]),
         Scenario::new("state-lost-while-deleted", vec![one(), Step::OperatorDown, Step::LoseState, remove(&[SHOP]), Step::OperatorUp, pass(120)])
+            // Nobody says that it should run.
+            .ends_with_the_engine()
             .must(&["container dm-ws-alice.shop running", "volume dm-vol-alice.shop.data seeded"]),
         Scenario::new(
             "state-lost-of-an-expired-preview",

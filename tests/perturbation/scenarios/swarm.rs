@@ -40,8 +40,8 @@ pub fn swarm(seed: u64) -> Scenario {
             (0..4, _) => {
                 let (from, to) = edits[below(4)];
                 let text = texts.get_mut(path).unwrap();
-                // A second such field would be an error; the way back is to take it away.
-                *text = if text.contains("state: Stopped, ") { text.replace("state: Stopped, ", "") } else { text.replace(from, to) };
+                // A second such field, or one of a service, would be an error; the way back is to take it away.
+                *text = if text.contains("state: Stopped, ") { text.replace("state: Stopped, ", "") } else { text.replacen(from, to, 1) };
                 steps.push(Step::Write(path, text.clone()));
             }
             (4, _) if texts.len() > 2 => {
@@ -51,7 +51,7 @@ pub fn swarm(seed: u64) -> Scenario {
             (5, Some(container)) => steps.push(Step::Human(Human::Kill(container))),
             (6, Some(container)) => steps.push(Step::Human(Human::Remove(container))),
             (7, Some(container)) => steps.push(Step::Human(Human::Stop(container))),
-            (8, _) => steps.push(Step::EngineRestart(3)),
+            (8, _) => steps.push(Step::EngineRestart { in_order: below(2) == 0, seconds: 3 }),
             (9, _) => steps.extend([Step::AtOnce, Step::Crash]),
             _ => steps.push(pass(120)),
         }

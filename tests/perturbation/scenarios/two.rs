@@ -18,6 +18,6 @@ pub fn all() -> Vec<Scenario> {
         Scenario::new("two-operators-one-deletes", vec![one(), Step::Crash, remove(&[SHOP])]).of_two().must(&["volume dm-vol-alice.shop.data seeded"]),
         Scenario::new("lock-removed", vec![one(), human(Human::Remove("dm-lock")), other()]).of_two().must(runs),
         Scenario::new("lock-stopped-amid", vec![one(), other(), Step::AtOnce, human(Human::Kill("dm-lock")), pass(900)]).of_two().must(runs),
-        Scenario::new("lock-and-engine-restart", vec![one(), Step::EngineRestart(5), other()]).of_two().must(runs),
+        Scenario::new("lock-and-engine-restart", vec![one(), Step::EngineRestart { in_order: true, seconds: 5 }, other()]).of_two().must(runs),
     ]
 }
