@@ -170,6 +170,28 @@ async fn killed_in_the_middle_of_a_start_the_engine_runs_the_workspace_in_the_en
     assert_eq!(operator.stop(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_is_killed_in_the_middle_of_a_replacement_makes_no_failed_update_of_it() {
+    let engine = Engine::new().await;
+    let mut operator = Operator::on(&engine.host()).await;
+    operator.write("alice/shop.yaml", &quiet("shop", "  env: [{name: GREETING, value: old}]\n"));
+    operator.start();
+    operator.until_ready("alice", "shop");
+    let shop = operator.container("alice", "shop", None);
+    operator.write("alice/shop.yaml", &quiet("shop", "  env: [{name: GREETING, value: new}]\n"));
+    // It has to run for two seconds before its predecessor is removed.
+    operator.wait("the replacement", || (operator.inspect(&format!("{shop}_next"), "{{.State.Running}}") == "true").then_some(()));
+    engine.kill_at_once();
+    engine.script(&["start"]);
+    operator.wait("what is declared", || {
+        let seen = operator.inspect(&shop, "{{.State.Running}} {{.Config.Env}}");
+        (seen.starts_with("true ") && seen.contains("GREETING=new")).then_some(())
+    });
+    let status = operator.until_ready("alice", "shop");
+    assert!(!status.to_string().contains("UpdateFailed"), "{status}");
+    assert_eq!(operator.stop(), 0);
+}
+
 /// Whether the start of the container has come to its shim.
 fn has_shim(container: &str) -> bool {
     let mut processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok());
