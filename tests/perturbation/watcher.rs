@@ -388,7 +388,9 @@ impl Watcher {
         let held = view.by_name(&lock);
         seen.locks.extend(held.map(|held| held.id.clone()));
         let of_lock = query(call.query, "name") == lock || parts.iter().any(|part| seen.locks.contains(*part));
-        let unread: Vec<&str> = LISTS.into_iter().chain([DIRECTORY]).filter(|what| !seen.read.contains(&(call.caller, (*what).to_owned()))).collect();
+        // What is known of a directory that cannot be read is still kept running.
+        let directory = Some(DIRECTORY).filter(|_| !self.folder.is_in_trouble());
+        let unread: Vec<&str> = LISTS.into_iter().chain(directory).filter(|what| !seen.read.contains(&(call.caller, (*what).to_owned()))).collect();
         if !unread.is_empty() && !call.path.starts_with("/images") && !of_lock {
             seen.wrong(format!("I25: {} {} before {unread:?} was read", call.method, call.path));
         }
@@ -462,8 +464,8 @@ impl Watcher {
     }
 }
 
-/// How old may be what a status says of a container: two full passes.
-const OUTDATED: std::time::Duration = std::time::Duration::from_secs(130);
+/// How old may be what a status says of a container: three full passes, for one of them may be told what was before.
+const OUTDATED: std::time::Duration = std::time::Duration::from_secs(190);
 
 /// What is read whole before anything is changed.
 const LISTS: [&str; 3] = ["/containers/json", "/networks", "/volumes"];

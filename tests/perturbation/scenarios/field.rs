@@ -123,8 +123,9 @@ pub fn all() -> Vec<Scenario> {
             let [(_, before), (value, after)] = pair else { continue };
             let name = format!("field-{place}-{}", value.to_string().trim_matches('"'));
             let scenario = Scenario::new(name.leak(), vec![write(SHOP, before.clone()), write(SHOP, after.clone())]);
-            // Nobody starts that again.
-            scenarios.push(if *value == "no" { scenario.ends_with_the_engine() } else { scenario });
+            // Nobody starts that again: it may end, or what is declared is refused.
+            let ends = *value == "no" || ["update.order", "update.keepRootFileSystem"].contains(&place.as_str());
+            scenarios.push(if ends { scenario.ends_with_the_engine() } else { scenario });
         }
     }
     scenarios
