@@ -461,6 +461,9 @@ fn exited(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container, owne
         }
         RestartPolicy::No | RestartPolicy::OnFailure | RestartPolicy::UnlessStopped => {}
     }
+    if restarts && image::is_awaited_by_restart(b, want, container) {
+        return fetching(b);
+    }
     let mut exits = facts.exits.clone();
     // An end before the wish to run was wished for too.
     let cause = Cause::new("state", if after_wish { format!("exited ({code})") } else { "stopped".to_owned() }, "running");

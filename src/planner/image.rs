@@ -1,6 +1,6 @@
 //! Images: found on the engine, or pulled by a task that any number of objects wait for.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::builder::Builder;
 use super::{Action, Cause, Operation, Task, WaitKey, clock};
@@ -62,6 +62,15 @@ pub fn moved_at_restart(b: &mut Builder<'_>, want: &ContainerSpec, container: &C
     None
 }
 
+/// Whether the restart of what has ended waits until its reference is resolved anew. What cannot be had does not keep it down.
+pub fn is_awaited_by_restart(b: &mut Builder<'_>, want: &ContainerSpec, container: &Container) -> bool {
+    let ImageWant::Reference(reference) = &want.image else { return false };
+    let since = asked_since(b, container);
+    let failed = |at: Timestamp| since.is_none_or(|since| at >= since);
+    let is_in_vain = matches!(b.task(&TaskKey::Pull(reference.clone())), Some(TaskState::Failed { at, .. }) if failed(*at));
+    !is_in_vain && moved_at_restart(b, want, container).is_none()
+}
+
 /// Whether the restart that is asked for takes another image.
 pub fn restart_takes_another(b: &Builder<'_>, want: &ContainerSpec, container: &Container) -> bool {
     let ImageWant::Reference(reference) = &want.image else { return false };
@@ -69,10 +78,14 @@ pub fn restart_takes_another(b: &Builder<'_>, want: &ContainerSpec, container: &
 }
 
 fn is_fetched_for_restart(b: &Builder<'_>, reference: &str, container: &Container) -> bool {
-    let started = container.details.as_ref().and_then(|details| details.started);
-    let since = b.input.facts.restart_asked.or(started);
-    let since = since.filter(|since| clock::is_of_this_clock(*since, b.input.now));
+    let since = asked_since(b, container);
     matches!(b.task(&TaskKey::Pull(reference.to_owned())), Some(TaskState::Done { at, .. }) if since.is_none_or(|since| *at >= since))
+}
+
+/// Since when a restart may be asked for, by this clock.
+fn asked_since(b: &Builder<'_>, container: &Container) -> Option<Timestamp> {
+    let started = container.details.as_ref().and_then(|details| details.started);
+    b.input.facts.restart_asked.or(started).filter(|since| clock::is_of_this_clock(*since, b.input.now))
 }
 
 /// Whether the reference names another image by now than the one that the container was made from.

@@ -7,7 +7,7 @@ use super::model::Model;
 use super::tests::{intent, model, text, web};
 use super::{Plan, Task};
 use crate::desired::Intent;
-use crate::observed::{TaskKey, TaskResult, TaskState};
+use crate::observed::{State, TaskKey, TaskResult, TaskState};
 use crate::resource::ConditionType;
 use crate::state::Fact;
 
@@ -82,6 +82,30 @@ fn a_restart_takes_another_image_only_where_it_always_pulls_and_finds_one() {
         assert_eq!(names(&plan), expected, "{policy}, moves: {moves}: {}", text(&m, &plan));
         m.settle(&want);
         assert_eq!((m.world.container_named(MAIN).unwrap().id == before, m.facts.restart_asked), (!replaces, None));
+    }
+}
+
+/// Found by the perturbation harness: `tag-moves-always` with `engine-kill@46` and `crash-before@55`.
+#[test]
+fn a_restart_of_what_has_ended_takes_another_image_too_and_is_not_kept_down_by_a_registry_that_fails() {
+    for (fails, moves) in [(false, true), (false, false), (true, false)] {
+        let (mut m, want) = asked("Always");
+        m.meddle(MAIN, |container| container.state = State::Exited { code: 137 });
+        let plan = m.plan(&want);
+        assert_eq!(names(&plan), ["pull"], "{}", text(&m, &plan));
+        m.apply(&plan, usize::MAX);
+        if fails {
+            let failed = TaskState::Failed { at: m.now, attempts: 1, error: "no such host".to_owned() };
+            m.world.tasks.insert(TaskKey::Pull("web:1".to_owned()), failed);
+        } else {
+            m.finish_tasks();
+        }
+        if moves {
+            m.world.images.insert("web:1".to_owned(), "sha256:newer".to_owned());
+        }
+        m.settle(&want);
+        let image = &m.world.container_named(MAIN).unwrap().image_id;
+        assert_eq!((image == "sha256:newer", m.facts.restart_asked, m.states()), (moves, None, vec!["dm-ws-alice.shop running".to_owned()]));
     }
 }
 

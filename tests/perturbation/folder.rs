@@ -436,8 +436,8 @@ pub struct FolderSink {
     history: usize,
 }
 
-/// Whose history tells, by a clock that was set so.
-type Teller = (usize, i64);
+/// Whose history tells, by a clock that was set so often.
+type Teller = (usize, u64);
 
 impl FolderSink {
     pub fn new(folder: Arc<Folder>, gate: Gate, bug: Option<Bug>, watcher: Arc<super::watcher::Watcher>, clock: Arc<LabClock>, history: usize) -> Self {
@@ -484,7 +484,7 @@ impl StatusSink for FolderSink {
             if stripped(&new) != stripped(&text) {
                 files.harm.push(format!("I9: a status write changed more than the status of {}:\n{text}\n---\n{new}", at.path));
             }
-            files.check_status((self.history, self.clock.offset()), self.clock.now(), object, &value);
+            files.check_status((self.history, self.clock.jumps()), self.clock.now(), object, &value);
             self.watcher.check_told(object, status);
             files.put(&at.path, new);
             if files.undoes > 0 {

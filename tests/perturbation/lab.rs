@@ -40,19 +40,21 @@ const AWAY: Duration = Duration::from_secs(1);
 pub struct LabClock {
     begun: Instant,
     offset: AtomicI64,
+    jumps: AtomicU64,
 }
 
 impl LabClock {
     fn new() -> Arc<Self> {
-        Arc::new(Self { begun: Instant::now(), offset: AtomicI64::new(0) })
+        Arc::new(Self { begun: Instant::now(), offset: AtomicI64::new(0), jumps: AtomicU64::new(0) })
     }
 
-    /// By how much it was set.
-    pub fn offset(&self) -> i64 {
-        self.offset.load(Ordering::SeqCst)
+    /// How often it was set.
+    pub fn jumps(&self) -> u64 {
+        self.jumps.load(Ordering::SeqCst)
     }
 
     pub fn jump(&self, by: i64) {
+        self.jumps.fetch_add(1, Ordering::SeqCst);
         self.offset.fetch_add(by, Ordering::SeqCst);
     }
 }
@@ -60,7 +62,7 @@ impl LabClock {
 impl Clock for LabClock {
     fn now(&self) -> Timestamp {
         let begin: Timestamp = "2026-03-02T10:00:00Z".parse().unwrap();
-        begin + SignedDuration::try_from(self.begun.elapsed()).unwrap() + SignedDuration::from_secs(self.offset())
+        begin + SignedDuration::try_from(self.begun.elapsed()).unwrap() + SignedDuration::from_secs(self.offset.load(Ordering::SeqCst))
     }
 }
 
