@@ -84,6 +84,10 @@ pub fn disturbed(scenario: &Scenario, reference: &Outcome, outcome: &Outcome, fa
             }
         }
     }
+    // What puts right by itself what it did wrong comes to the same end: a defect that is seeded shows in what it costs.
+    if faults.is_empty() && outcome.mutations != reference.mutations {
+        wrong.push(format!("R3: {} changing calls instead of {}, and nothing was disturbed", outcome.mutations, reference.mutations));
+    }
     if outcome.mutations > 2 * reference.mutations + 60 {
         wrong.push(format!("I20: {} changing calls where the undisturbed run has {}", outcome.mutations, reference.mutations));
     }
