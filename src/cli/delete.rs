@@ -1,6 +1,7 @@
 //! `delete`, `undelete`, `purge`, `prune`: how objects and their data go, and how they come back.
 
 use clap::Args;
+use futures::future::join_all;
 
 use super::args::NamesArgs;
 use super::edit::Editor;
@@ -11,6 +12,9 @@ use crate::config::{deleted_setting, prune_setting};
 use crate::resource::{ConditionType, ObjectRef, Status};
 use crate::source::Edit;
 use crate::state::{Consent, Record, Tombstone};
+
+/// So many files are edited at once: after each, others that write into it are given a moment.
+const AT_ONCE: usize = 16;
 
 /// `purge`.
 #[derive(Clone, Debug, Args)]
@@ -50,21 +54,47 @@ pub async fn delete(context: &mut Context<'_>, arguments: &NamesArgs) -> Result<
     // Documents of one file move up when one before them goes: the last is removed first.
     let mut views = objects.iter().map(|object| find(&editor.views, object)).collect::<Result<Vec<_>, _>>()?;
     views.sort_by(|a, b| b.record.origin.cmp(&a.record.origin));
-    for view in views {
-        let object = view.object();
-        let word = deleted_setting(object);
-        editor.ledger.set_setting(&word, Some(&context.now.to_string())).await?;
-        if let Err(failure) = editor.edit(context, object, Some(&view.record.origin), Edit::Remove).await {
-            editor.ledger.set_setting(&word, None).await?;
-            return Err(failure);
+    let file = |view: &View| (view.record.origin.source.clone(), view.record.origin.path.clone());
+    let files: Vec<&[&View]> = views.chunk_by(|a, b| file(a) == file(b)).collect();
+    for some in files.chunks(AT_ONCE) {
+        let removed = join_all(some.iter().map(|views| remove(&editor, context, views))).await;
+        let mut failures = Vec::new();
+        for (objects, result) in removed {
+            for object in objects {
+                context.out.line(format_args!("{} deleted", object.short()))?;
+                if !object.kind.is_cluster() {
+                    let kept = editor.settings.tombstone;
+                    context.out.note(format_args!("its data is kept for {kept}: `dockmaster undelete {object}` brings it back"))?;
+                }
+            }
+            failures.extend(result.err());
         }
-        context.out.line(format_args!("{} deleted", object.short()))?;
-        if !object.kind.is_cluster() {
-            let kept = editor.settings.tombstone;
-            context.out.note(format_args!("its data is kept for {kept}: `dockmaster undelete {object}` brings it back"))?;
+        if let Some(failure) = failures.into_iter().next() {
+            return Err(failure);
         }
     }
     editor.later(context)
+}
+
+/// Removes documents of one file, one after the other; which of them, and how it ended.
+async fn remove<'a>(editor: &Editor, context: &Context<'_>, views: &[&'a View]) -> (Vec<&'a ObjectRef>, Result<(), Failure>) {
+    let mut removed = Vec::new();
+    for view in views {
+        let word = deleted_setting(view.object());
+        let edited = async {
+            editor.ledger.set_setting(&word, Some(&context.now.to_string())).await?;
+            if let Err(failure) = editor.edit(context, view.object(), Some(&view.record.origin), Edit::Remove).await {
+                editor.ledger.set_setting(&word, None).await?;
+                return Err(failure);
+            }
+            Ok(())
+        };
+        match edited.await {
+            Ok(()) => removed.push(view.object()),
+            Err(failure) => return (removed, Err(failure)),
+        }
+    }
+    (removed, Ok(()))
 }
 
 /// The tombstone of a deleted object.

@@ -286,6 +286,25 @@ async fn an_edit_that_fails_leaves_no_word_of_deletion() {
 }
 
 #[tokio::test]
+async fn of_many_files_those_that_could_be_edited_are_told() {
+    let desk = Desk::furnished().await;
+    let names: Vec<String> = (0..40).map(|number| format!("w{number}")).collect();
+    for name in &names {
+        desk.admit(&workspace("alice", name), "apiVersion: dockmaster/v1\nkind: Workspace\nmetadata: {name: w}\n").await;
+    }
+    let (code, out, err) = desk.run(&format!("delete {} -n alice", names.join(" "))).await;
+    assert_eq!((code, out.lines().count(), desk.edits.lock().unwrap().len()), (0, 40, 40), "{err}");
+    *desk.refuse.lock().unwrap() = Some(SourceError::Refused("no".into()));
+    let (code, out, err) = desk.run("delete shop blog -n alice").await;
+    let mut words = 0;
+    for name in ["shop", "blog"] {
+        words += usize::from(desk.ledger.setting(&deleted_setting(&workspace("alice", name))).await.unwrap().is_some());
+    }
+    assert_eq!((code, words), (1, out.lines().count()), "what is said to be deleted has the word: {out}{err}");
+    assert!(err.contains("no"), "{err}");
+}
+
+#[tokio::test]
 async fn prune_confirms_one_source_or_all() {
     let desk = Desk::furnished().await;
     let (code, _, err) = desk.run("prune --source elsewhere").await;
