@@ -58,7 +58,7 @@ pub async fn delete(context: &mut Context<'_>, arguments: &NamesArgs) -> Result<
     let files: Vec<&[&View]> = views.chunk_by(|a, b| file(a) == file(b)).collect();
     for some in files.chunks(AT_ONCE) {
         let removed = join_all(some.iter().map(|views| remove(&editor, context, views))).await;
-        let mut failures = Vec::new();
+        let mut failure = None;
         for (objects, result) in removed {
             for object in objects {
                 context.out.line(format_args!("{} deleted", object.short()))?;
@@ -67,9 +67,9 @@ pub async fn delete(context: &mut Context<'_>, arguments: &NamesArgs) -> Result<
                     context.out.note(format_args!("its data is kept for {kept}: `dockmaster undelete {object}` brings it back"))?;
                 }
             }
-            failures.extend(result.err());
+            failure = failure.or(result.err());
         }
-        if let Some(failure) = failures.into_iter().next() {
+        if let Some(failure) = failure {
             return Err(failure);
         }
     }

@@ -133,13 +133,12 @@ pub fn proceed(b: &mut Builder<'_>, want: &ContainerSpec, old: Option<(&Containe
     }
 }
 
-/// Whether it was the program that ended. What the engine starts again whenever it ends is there as ended only when somebody stopped it, or when the
+/// Whether it was the program that failed. What the engine starts again whenever it ends is there as ended only when somebody stopped it, or when the
 /// engine was killed.
 fn ended_by_itself(want: &ContainerSpec, container: &Container, code: i64) -> bool {
     let by_signal = matches!(code, 137 | 143) && !container.details.as_ref().is_some_and(|details| details.oom_killed);
     match want.limits.restart {
-        RestartPolicy::UnlessStopped => false,
-        RestartPolicy::OnFailure => code == 0,
+        RestartPolicy::UnlessStopped | RestartPolicy::OnFailure => false,
         RestartPolicy::No => !by_signal,
     }
 }

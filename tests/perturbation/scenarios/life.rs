@@ -18,6 +18,14 @@ fn hurt(name: &'static str, acts: &[Human]) -> Scenario {
     Scenario::new(name, steps).must(&["container dm-ws-alice.shop running", "container dm-ws-alice.shop.db running"])
 }
 
+/// A workspace that is stopped, what somebody does meanwhile, and its start.
+fn asleep(name: &'static str, spec: &'static str, acts: &[Human]) -> Scenario {
+    let mut steps = vec![write(SHOP, workspace("shop", spec)), edit(SHOP, "{image:", "{state: Stopped, image:")];
+    steps.extend(acts.iter().cloned().map(Step::Human));
+    steps.push(edit(SHOP, "state: Stopped, ", ""));
+    Scenario::new(name, steps)
+}
+
 /// A rich workspace, and what a stranger does so many milliseconds after its spec came: between the look at the engine and what follows from it.
 fn amid(name: &'static str, after: u64, act: Human) -> Scenario {
     let first = [write(SHOP, workspace("shop", RICH)), Step::AtOnce];
@@ -64,48 +72,12 @@ pub fn all() -> Vec<Scenario> {
         hurt("pruned-helper", &[Human::RemoveImage("dockmaster/helper:test")]),
         Scenario::new("paused-by-hand", vec![write(SHOP, workspace("shop", "")), human(Human::Pause(MAIN)), Step::Verb(Verb::Start("shop"))])
             .must(&["container dm-ws-alice.shop running"]),
-        Scenario::new(
-            "pruned-while-asleep",
-            vec![
-                write(SHOP, workspace("shop", RICH)),
-                edit(SHOP, "{image:", "{state: Stopped, image:"),
-                human(Human::Prune),
-                edit(SHOP, "state: Stopped, ", ""),
-            ],
-        )
-        .must(&["container dm-ws-alice.shop running"]),
+        asleep("pruned-while-asleep", RICH, &[Human::Prune]).must(&["container dm-ws-alice.shop running"]),
         // The container that held the volume is gone: an old client's prune takes what nothing names. What is declared is there again, and empty.
-        Scenario::new(
-            "both-prunes-while-asleep",
-            vec![
-                write(SHOP, workspace("shop", RICH)),
-                edit(SHOP, "{image:", "{state: Stopped, image:"),
-                human(Human::Prune),
-                human(Human::OldVolumePrune),
-                edit(SHOP, "state: Stopped, ", ""),
-            ],
-        )
-        .must(&["container dm-ws-alice.shop running", "volume dm-vol-alice.shop.data"]),
-        Scenario::new(
-            "old-volume-prune-while-asleep",
-            vec![
-                write(SHOP, workspace("shop", RICH)),
-                edit(SHOP, "{image:", "{state: Stopped, image:"),
-                human(Human::OldVolumePrune),
-                edit(SHOP, "state: Stopped, ", ""),
-            ],
-        )
-        .must(&["volume dm-vol-alice.shop.data seeded"]),
-        Scenario::new(
-            "network-recreated-while-asleep",
-            vec![
-                write(SHOP, workspace("shop", "")),
-                edit(SHOP, "{image:", "{state: Stopped, image:"),
-                human(Human::RemoveNetwork("dm-ns-alice")),
-                edit(SHOP, "state: Stopped, ", ""),
-            ],
-        )
-        .must(&["container dm-ws-alice.shop running"]),
+        asleep("both-prunes-while-asleep", RICH, &[Human::Prune, Human::OldVolumePrune])
+            .must(&["container dm-ws-alice.shop running", "volume dm-vol-alice.shop.data"]),
+        asleep("old-volume-prune-while-asleep", RICH, &[Human::OldVolumePrune]).must(&["volume dm-vol-alice.shop.data seeded"]),
+        asleep("network-recreated-while-asleep", "", &[Human::RemoveNetwork("dm-ns-alice")]).must(&["container dm-ws-alice.shop running"]),
         Scenario::new("foreign-on-our-network", vec![write(SHOP, workspace("shop", "")), human(Human::Join("dm-ns-alice")), edit(SHOP, "1000000", "1000001")])
             .must(&["container dm-ws-alice.shop running", "foreign joined"]),
         Scenario::new("foreign-has-the-name", vec![human(Human::Foreign(MAIN)), write(SHOP, workspace("shop", ""))])
