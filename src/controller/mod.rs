@@ -182,6 +182,11 @@ impl Controller {
         self.announcements.subscribe()
     }
 
+    /// What is remembered of the engine and still holds, for a command that would ask for it again.
+    pub fn known_engine(&self) -> serde_json::Value {
+        self.parts.runtime.known()
+    }
+
     /// The objects that have a status, with the generation of their spec.
     pub fn statuses(&self) -> Vec<(ObjectRef, u64, Arc<Status>)> {
         let store = self.store();

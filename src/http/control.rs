@@ -1,7 +1,7 @@
 //! The control socket: how the command line talks to the operator that runs on a state directory.
 //!
-//! HTTP/1.1 over `<state-dir>/control.sock`, mode 0600: whoever may open the socket may do what its owner may. Three calls:
-//! `GET /v1/ping`, `POST /v1/nudge` and `GET /v1/watch?kind=&namespace=&name=`, the last an endless body of one JSON value a line.
+//! HTTP/1.1 over `<state-dir>/control.sock`, mode 0600: whoever may open the socket may do what its owner may. Four calls:
+//! `GET /v1/ping`, `GET /v1/engine`, `POST /v1/nudge` and `GET /v1/watch?kind=&namespace=&name=`, the last an endless body of one JSON value a line.
 //! Facts and edits do not travel here: the command line writes them to the ledger and to the files, then nudges.
 
 use std::io;
@@ -21,6 +21,7 @@ use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,8 @@ pub const SOCKET: &str = "control.sock";
 pub trait ControlHandle: Send + Sync + 'static {
     /// Who answers.
     fn ping(&self) -> Ping;
+    /// What it remembers of the engine, for the adapter of a command; null where nothing of it holds.
+    fn engine(&self) -> serde_json::Value;
     /// Looks at the sources again and reconciles this object, or all. Returns when that is enqueued, not when it is done.
     fn nudge(&self, object: Option<ObjectRef>) -> BoxFuture<'_, ()>;
     /// The present status of everything that matches, then `Synced`, then what changes, until the reader goes. A reader that is too slow is
@@ -155,7 +158,12 @@ pub fn bind(state_dir: &Path) -> Result<UnixListener, ControlError> {
 /// Answers on the socket until the token is cancelled; watches end then.
 pub async fn serve(listener: UnixListener, handle: Arc<dyn ControlHandle>, shutdown: CancellationToken) -> io::Result<()> {
     let state = Shared { handle, shutdown: shutdown.clone() };
-    let router = axum::Router::new().route("/v1/ping", get(ping)).route("/v1/nudge", post(nudge)).route("/v1/watch", get(watch)).with_state(state);
+    let router = axum::Router::new()
+        .route("/v1/ping", get(ping))
+        .route("/v1/engine", get(engine))
+        .route("/v1/nudge", post(nudge))
+        .route("/v1/watch", get(watch))
+        .with_state(state);
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
@@ -172,6 +180,10 @@ struct Nudge {
 
 async fn ping(State(shared): State<Shared>) -> Json<Ping> {
     Json(shared.handle.ping())
+}
+
+async fn engine(State(shared): State<Shared>) -> Json<serde_json::Value> {
+    Json(shared.handle.engine())
 }
 
 async fn nudge(State(shared): State<Shared>, Json(request): Json<Nudge>) -> StatusCode {
@@ -202,9 +214,12 @@ impl Client {
 
     /// Who answers; [`ControlError::NotRunning`] where nobody does.
     pub async fn ping(&self) -> Result<Ping, ControlError> {
-        let body = self.send("GET", "/v1/ping", Bytes::new()).await?;
-        let bytes = body.collect().await.map_err(|error| ControlError::Answer(error.to_string()))?.to_bytes();
-        serde_json::from_slice(&bytes).map_err(|error| ControlError::Answer(error.to_string()))
+        self.get("/v1/ping").await
+    }
+
+    /// What it remembers of the engine; null where nothing of it holds.
+    pub async fn engine(&self) -> Result<serde_json::Value, ControlError> {
+        self.get("/v1/engine").await
     }
 
     /// Asks it to look at the sources and at this object, or at all, now.
@@ -223,6 +238,12 @@ impl Client {
             serde_json::from_str(&line).map_err(|error| ControlError::Answer(format!("`{line}`: {error}")))
         };
         Ok(lines.map(parse).boxed())
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ControlError> {
+        let body = self.send("GET", path, Bytes::new()).await?;
+        let bytes = body.collect().await.map_err(|error| ControlError::Answer(error.to_string()))?.to_bytes();
+        serde_json::from_slice(&bytes).map_err(|error| ControlError::Answer(error.to_string()))
     }
 
     async fn send(&self, method: &str, path: &str, body: Bytes) -> Result<hyper::body::Incoming, ControlError> {
@@ -294,6 +315,9 @@ mod tests {
         fn ping(&self) -> Ping {
             Ping { version: "1".into(), pid: 7, since: Timestamp::UNIX_EPOCH }
         }
+        fn engine(&self) -> serde_json::Value {
+            serde_json::json!({"id": "e"})
+        }
         fn nudge(&self, object: Option<ObjectRef>) -> BoxFuture<'_, ()> {
             Box::pin(async move { self.nudged.send(object).unwrap() })
         }
@@ -320,6 +344,7 @@ mod tests {
         let mode = std::fs::metadata(dir.join(SOCKET)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(client.ping().await.unwrap().pid, 7);
+        assert_eq!(client.engine().await.unwrap(), serde_json::json!({"id": "e"}));
 
         client.nudge(Some(&shop())).await.unwrap();
         client.nudge(None).await.unwrap();

@@ -29,6 +29,10 @@ impl ControlHandle for Handle {
         Ping { version: env!("CARGO_PKG_VERSION").to_owned(), pid: std::process::id(), since: self.since }
     }
 
+    fn engine(&self) -> serde_json::Value {
+        self.controller.known_engine()
+    }
+
     fn nudge(&self, object: Option<ObjectRef>) -> BoxFuture<'_, ()> {
         Box::pin(self.controller.nudge(object))
     }

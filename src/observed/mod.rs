@@ -167,7 +167,7 @@ impl State {
 }
 
 /// What only an inspect says.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Details {
     /// When it was last started; `None`: never.
     pub started: Option<Timestamp>,
@@ -302,6 +302,8 @@ pub enum TaskState {
         since: Timestamp,
         /// For people: `pulling 34 %`.
         progress: String,
+        /// Why the attempt before it failed.
+        failed: Option<String>,
     },
     /// Finished.
     Done {
@@ -537,7 +539,7 @@ impl World {
                 && *at > listed
                 && *at <= now
             {
-                *state = TaskState::Running { since: *at, progress: String::new() };
+                *state = TaskState::Running { since: *at, progress: String::new(), failed: None };
             }
         }
     }

@@ -265,7 +265,7 @@ impl Model {
             }
             Operation::Create { spec, name, image_id } => return Some(self.create(spec, name, image_id)),
             Operation::Begin(key, task) => {
-                let running = TaskState::Running { since: self.now, progress: String::new() };
+                let running = TaskState::Running { since: self.now, progress: String::new(), failed: None };
                 self.world.tasks.insert(key.clone(), running);
                 if let Task::Helper = task {
                     self.world.helper = Some("sha256:helper".to_owned());

@@ -96,7 +96,7 @@ fn a_copy_begins_when_main_is_past_its_start() {
         }
         if let Some(hook) = hook {
             let key = TaskKey::Hook(id, hook.as_str().to_owned());
-            pair.m.world.tasks.insert(key.clone(), TaskState::Running { since: now, progress: String::new() });
+            pair.m.world.tasks.insert(key.clone(), TaskState::Running { since: now, progress: String::new(), failed: None });
             assert_eq!(begins(&mut pair), expected, "{row:?}");
             let result = TaskResult::Exit { code: 0, output: String::new() };
             pair.m.world.tasks.insert(key, TaskState::Done { at: now, result });

@@ -133,6 +133,10 @@ impl Tasks {
             return;
         }
         let failures = before.map_or(0, |entry| entry.failures);
+        let failed = before.and_then(|entry| match &entry.state {
+            TaskState::Failed { error, .. } => Some(error.clone()),
+            TaskState::Running { .. } | TaskState::Done { .. } => None,
+        });
         let run = inner.runs.fetch_add(1, Ordering::Relaxed);
         let progress = Progress { inner: Arc::downgrade(inner), key: key.clone(), run, told: Arc::default() };
         let slots = inner.slots.of(task);
@@ -147,7 +151,7 @@ impl Tasks {
                 inner.finish(key, run, result);
             }
         });
-        let state = TaskState::Running { since, progress: String::new() };
+        let state = TaskState::Running { since, progress: String::new(), failed };
         entries.insert(key.clone(), Entry { state, changed: Instant::now(), failures, run, handle: Some(AbortOnDropHandle::new(handle)) });
     }
 
@@ -282,6 +286,8 @@ mod tests {
         let mut stage = stage();
         for round in 1..=3 {
             stage.begin("fail");
+            let before = |state: &TaskState| matches!(state, TaskState::Running { failed: Some(error), .. } if error == "no");
+            assert_eq!(before(&stage.state("fail")), round > 1, "{round}");
             stage.note().await;
             stage.play.go.notify_one();
             stage.note().await;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use dockmaster::cli::args::{Global, PlanArgs, TextOrJson};
 use dockmaster::cli::{Access, Context, Failure, out};
@@ -24,6 +25,9 @@ use jiff::Timestamp;
 
 use super::host::{FixedClock, SystemClock, SystemHost, SystemRandomness};
 
+/// How long an operator may take to say what it knows; one that takes longer is not needed.
+const ANSWER: Duration = Duration::from_secs(1);
+
 /// Plans, prints, and says by the exit code whether there is anything to do.
 pub async fn plan(context: &mut Context<'_>, arguments: &PlanArgs) -> Result<u8, Failure> {
     let at = arguments.at.as_deref().map(|text| instant(text, context.now)).transpose()?;
@@ -39,9 +43,11 @@ pub async fn plan(context: &mut Context<'_>, arguments: &PlanArgs) -> Result<u8,
     };
     let ledger = ledger.unwrap_or_else(|| Arc::new(MemoryLedger::default()));
     let (settings, chosen) = choose(settings, &arguments.paths)?;
-    let Planned { plans: now, problems } = planned(&settings, ledger.clone(), &chosen, Arc::new(SystemClock)).await?;
+    // An operator that runs knows what would be asked of the engine once more for each object.
+    let known = tokio::time::timeout(ANSWER, context.client().engine()).await.ok().and_then(Result::ok);
+    let Planned { plans: now, problems } = planned(&settings, ledger.clone(), &chosen, Arc::new(SystemClock), known.clone()).await?;
     let plans = match at {
-        Some(at) => planned(&settings, ledger, &chosen, Arc::new(FixedClock(at))).await?.plans,
+        Some(at) => planned(&settings, ledger, &chosen, Arc::new(FixedClock(at)), known).await?.plans,
         None => now.clone(),
     };
     let mut items: Vec<_> = plans.iter().flat_map(|(object, plan)| print::items(object, plan)).collect();
@@ -144,7 +150,13 @@ struct Planned {
     problems: Vec<String>,
 }
 
-async fn planned(settings: &RunSettings, ledger: Arc<dyn Ledger>, chosen: &[Chosen], clock: Arc<dyn Clock>) -> Result<Planned, Failure> {
+async fn planned(
+    settings: &RunSettings,
+    ledger: Arc<dyn Ledger>,
+    chosen: &[Chosen],
+    clock: Arc<dyn Clock>,
+    known: Option<serde_json::Value>,
+) -> Result<Planned, Failure> {
     let remembered = ledger.setting(HELPER_SETTING).await?;
     let ledger: Arc<dyn Ledger> = Arc::new(OverlayLedger::new(ledger));
     let lists = async {
@@ -155,7 +167,7 @@ async fn planned(settings: &RunSettings, ledger: Arc<dyn Ledger>, chosen: &[Chos
         Ok(lists)
     };
     // The specs are read while the engine says what it is.
-    let (runtime, lists) = futures::try_join!(super::runtime(settings, remembered.as_deref()), lists)?;
+    let (runtime, lists) = futures::try_join!(super::runtime(settings, remembered.as_deref(), known), lists)?;
     let mut listings: BTreeMap<String, Listing> = BTreeMap::new();
     let mut sources: Vec<Arc<dyn SpecSource>> = Vec::new();
     let mut wanted: Vec<ObjectRef> = Vec::new();

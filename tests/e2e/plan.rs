@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::converge::sleeper;
 use crate::operator::Operator;
+use crate::recorder::Recorder;
 use crate::support::docker_host;
 use crate::support::limit::Finish;
 
@@ -213,4 +214,31 @@ fn without_specs_there_is_nothing_to_plan() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("no directory `specs` here") && said.contains("dockmaster plan DIR"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_a_running_operator_a_plan_asks_for_lists_alone() {
+    let recorder = Recorder::start(Path::new(docker_host().trim_start_matches("unix://"))).unwrap();
+    let mut operator = Operator::on(&recorder.host()).await.with(&["--resync", "1h"]);
+    for name in ["one", "two"] {
+        operator.write(&format!("alice/{name}.yaml"), &sleeper(name, "resources: {memory: 32m}"));
+    }
+    assert_eq!(operator.once(), 0, "{}", operator.log());
+    let asked = |operator: &Operator| -> BTreeMap<String, usize> {
+        let before = recorder.log().len();
+        assert_eq!(plan(operator, &[]).1, "Nothing to do.\n");
+        let calls = recorder.log().split_off(before).into_iter().map(|(_, call)| call);
+        calls.filter(|call| call != "GET /_ping").fold(BTreeMap::new(), |mut counted, call| {
+            *counted.entry(call).or_default() += 1;
+            counted
+        })
+    };
+    let alone = asked(&operator);
+    assert_eq!((alone.get("GET /info"), alone.get("GET /containers/{id}/json")), (Some(&1), Some(&2)), "{alone:?}");
+    operator.start();
+    operator.until_running();
+    let lists = BTreeMap::from(["GET /containers/json", "GET /images/json", "GET /networks", "GET /volumes"].map(|list| (list.to_owned(), 1)));
+    operator.wait("what it knows", || (asked(&operator) == lists).then_some(()));
+    operator.stop();
+    assert_eq!(asked(&operator), alone);
 }

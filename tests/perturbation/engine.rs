@@ -167,7 +167,7 @@ impl Engine {
         let dial = move || std::future::ready(engine.connect_as(operator).map(|stream| Line { stream, gate: gate.clone() }));
         // On this host, so that its routes and ports count.
         let docker = connect::over(dial).unwrap();
-        connect::meet(docker, "simulated".to_owned(), false, None).await.map(|client| Client { local: true, ..client })
+        connect::meet(docker, &connect::Address::named("simulated")).await.map(|client| Client { local: true, ..client })
     }
 
     /// Nobody watches any more: the watcher knows the engine and is known by it, and neither would ever be freed.
@@ -189,6 +189,11 @@ impl Engine {
                 volume.files.insert("seed".to_owned(), bytes::Bytes::from_static(b"precious"));
             }
         }
+    }
+
+    /// Volumes that were ever seen.
+    pub fn seeded(&self) -> BTreeSet<String> {
+        self.seeded.lock().unwrap().clone()
     }
 
     /// It ends in order, or is killed.

@@ -48,16 +48,55 @@ impl Client {
     }
 }
 
+/// Where an engine is.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// `unix:///var/run/docker.sock`, `tcp://127.0.0.1:2375`.
+    pub host: String,
+    /// Whether it might run on this host.
+    near: bool,
+    /// The folder of Docker's own configuration.
+    config: Option<PathBuf>,
+}
+
 /// Connects to `host`, else to what `DOCKER_HOST` names, else to [`DEFAULT_HOST`].
 ///
 /// # Errors
 /// `Transient` when nothing answers; `Rejected` for an address that may not be used, and for an engine that is too old.
 pub async fn connect(host: Option<&str>) -> Result<Client, Error> {
-    let from_environment = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
-    let host = host.map(str::to_owned).or(from_environment).unwrap_or_else(|| DEFAULT_HOST.to_owned());
-    let docker = open(&host)?;
-    let near = host.starts_with("unix://") || tcp_host(&host).is_some_and(is_loopback);
-    meet(docker, host, near, folder("DOCKER_CONFIG")).await
+    let address = Address::of(host);
+    meet(address.open()?, &address).await
+}
+
+impl Address {
+    /// `host`, else what `DOCKER_HOST` names, else [`DEFAULT_HOST`].
+    pub fn of(host: Option<&str>) -> Self {
+        let from_environment = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+        let host = host.map(str::to_owned).or(from_environment).unwrap_or_else(|| DEFAULT_HOST.to_owned());
+        let near = host.starts_with("unix://") || tcp_host(&host).is_some_and(is_loopback);
+        Self { host, near, config: folder("DOCKER_CONFIG") }
+    }
+
+    /// An engine that this name stands for where a host would.
+    pub fn named(name: &str) -> Self {
+        Self { host: name.to_owned(), near: false, config: None }
+    }
+
+    /// A client of whatever answers there; nobody is asked yet.
+    ///
+    /// # Errors
+    /// `Rejected` for an address that may not be used.
+    pub fn open(&self) -> Result<Docker, Error> {
+        open(&self.host)
+    }
+
+    /// The client of the engine there, which said this of itself.
+    pub fn client(&self, docker: Docker, api: (u16, u16), info: SystemInfo) -> Client {
+        let here = rustix::system::uname();
+        let same_host = info.name.as_deref().is_some_and(|name| here.nodename().to_str() == Ok(name))
+            && info.kernel_version.as_deref().is_some_and(|kernel| here.release().to_str() == Ok(kernel));
+        Client { docker, info: Arc::new(info), api, local: self.near && same_host, config: self.config.clone(), host: self.host.clone() }
+    }
 }
 
 /// Connects to an engine of this process, over connections from `dial`. `name` stands where a host would.
@@ -69,7 +108,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let docker = over(move || std::future::ready(dial())).map_err(|error| unreachable(name, &classify(error)))?;
-    meet(docker, name.to_owned(), false, None).await
+    meet(docker, &Address::named(name)).await
 }
 
 /// An engine's client over connections from `dial`.
@@ -84,18 +123,19 @@ where
     Docker::connect_with_custom_transport(kept(dial), Some("http://engine"), REPLY_SECONDS, API_DEFAULT_VERSION)
 }
 
-/// Finds out who answers, and whether it can be used. `near`: it might run on this host.
+/// Finds out who answers there, and whether it can be used.
 ///
 /// # Errors
 /// As for [`connect`].
-pub async fn meet(docker: Docker, host: String, near: bool, config: Option<PathBuf>) -> Result<Client, Error> {
+pub async fn meet(docker: Docker, address: &Address) -> Result<Client, Error> {
     // Each takes an engine long: it asks the programs that it is made of.
     let said = futures::try_join!(within(HELLO, docker.version()), within(HELLO, docker.info()));
-    let (version, info) = said.map_err(|error| unreachable(&host, &error))?;
+    let (version, info) = said.map_err(|error| unreachable(&address.host, &error))?;
     let api = version.api_version.as_deref().and_then(parse_api).unwrap_or_default();
     if api < OLDEST_API {
         return Err(refused(format!(
-            "the engine at {host} is Docker {} with API {}.{}; dockmaster needs API {}.{} (Docker 20.10) or newer: upgrade the engine",
+            "the engine at {} is Docker {} with API {}.{}; dockmaster needs API {}.{} (Docker 20.10) or newer: upgrade the engine",
+            address.host,
             version.version.unwrap_or_default(),
             api.0,
             api.1,
@@ -103,10 +143,7 @@ pub async fn meet(docker: Docker, host: String, near: bool, config: Option<PathB
             OLDEST_API.1
         )));
     }
-    let here = rustix::system::uname();
-    let same_host = info.name.as_deref().is_some_and(|name| here.nodename().to_str() == Ok(name))
-        && info.kernel_version.as_deref().is_some_and(|kernel| here.release().to_str() == Ok(kernel));
-    Ok(Client { docker, info: Arc::new(info), api, local: near && same_host, config, host })
+    Ok(address.client(docker, api, info))
 }
 
 fn open(host: &str) -> Result<Docker, Error> {

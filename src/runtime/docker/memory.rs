@@ -1,23 +1,25 @@
 //! What this process has seen of the engine: whose is what, and the details of our containers.
 //!
 //! Nothing here is the truth; it spares inspects and gives events an object. An entry holds as long as no event and no operation touched its
-//! container, the list says what it said, and the event stream is alive. An event may be lost all the same: what was read three full passes ago is
-//! read again, a bounded number in each pass.
+//! container, the list says what it said, and the event stream is alive. An event may be lost all the same: in each tenth full pass what was read
+//! longest ago is read again, a bounded number.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bollard::models::SystemInfo;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::desired::naming;
-use crate::observed::{Container, ContainerId, Details, Identity, Network, State, Volume};
+use crate::observed::{Container, ContainerId, Details, HealthState, Identity, Network, State, Volume};
 use crate::resource::ObjectRef;
 
-/// After how many full passes an entry is read again.
-const PASSES: u64 = 3;
-/// How many entries are read again for that in one pass.
-const MOST: usize = 64;
+/// Each so many full passes what was read longest ago is read again; in the others nothing is.
+const PASSES: u64 = 10;
+/// How many entries are read again at once: all of few, and this share of many.
+const FEW: usize = 64;
+const SHARE: usize = 10;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -49,19 +51,28 @@ struct Entry {
 }
 
 /// What a list said when the details were read.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Seen {
     name: String,
-    state: &'static str,
+    state: State,
     networks: BTreeSet<String>,
+}
+
+/// What one process tells another of an engine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Known {
+    /// What the engine said of itself at the last connection.
+    pub info: SystemInfo,
+    details: Vec<(ContainerId, Seen, Details)>,
 }
 
 impl Seen {
     /// Of a container of a list.
     pub fn of(container: &Container) -> Self {
         let state = match container.state {
-            State::Running(_) => "running",
-            State::Created | State::Paused | State::Restarting | State::Exited { .. } | State::Removing | State::Dead => container.state.as_str(),
+            // Its health changes, and an inspect is not needed to say so.
+            State::Running(_) => State::Running(HealthState::None),
+            state @ (State::Created | State::Paused | State::Restarting | State::Exited { .. } | State::Removing | State::Dead) => state,
         };
         Self { name: container.name.clone(), state, networks: container.networks.keys().cloned().collect() }
     }
@@ -117,15 +128,30 @@ impl Memory {
         self.details.insert(container.id.clone(), Entry { version, pass: self.passes, seen: Seen::of(container), details });
     }
 
-    /// Another full pass begins: the oldest entries are forgotten.
+    /// What holds, for the adapter of another process that would ask for it again.
+    pub fn known(&self) -> Option<Known> {
+        let holding = self.details.iter().filter(|(id, entry)| entry.version == self.version(id));
+        let details = holding.map(|(id, entry)| (id.clone(), entry.seen.clone(), entry.details.as_ref().clone())).collect();
+        self.live.then(|| Known { info: self.info.as_ref().clone(), details })
+    }
+
+    /// Of an engine of which another process knows this by now.
+    pub fn of(known: Known) -> Self {
+        let entry = |(id, seen, details)| (id, Entry { version: 0, pass: 0, seen, details: Arc::new(details) });
+        Self { info: Arc::new(known.info), live: true, details: known.details.into_iter().map(entry).collect(), ..Self::default() }
+    }
+
+    /// Another full pass begins: now and then the oldest entries are forgotten.
     pub fn begin_pass(&mut self) {
         self.passes += 1;
-        let due = self.details.iter().filter(|(_, entry)| entry.pass + PASSES <= self.passes);
-        let mut old: Vec<(u64, &ContainerId)> = due.map(|(id, entry)| (entry.pass, id)).collect();
-        // With many objects most are due, and few are taken.
-        if old.len() > MOST {
-            old.select_nth_unstable(MOST);
-            old.truncate(MOST);
+        if !self.passes.is_multiple_of(PASSES) {
+            return;
+        }
+        let mut old: Vec<(u64, &ContainerId)> = self.details.iter().map(|(id, entry)| (entry.pass, id)).collect();
+        let most = FEW.max(old.len() / SHARE);
+        if old.len() > most {
+            old.select_nth_unstable(most);
+            old.truncate(most);
         }
         let old: Vec<ContainerId> = old.into_iter().map(|(_, id)| id.clone()).collect();
         for id in old {
@@ -244,29 +270,44 @@ mod tests {
 
     /// Found by the harness: `limited-by-hand` with a lost event.
     #[test]
-    fn what_was_read_three_passes_ago_is_read_again() {
+    fn in_each_tenth_pass_what_is_known_is_read_again() {
         let running = listed(ContainerSummaryStateEnum::RUNNING);
         let mut memory = Memory { live: true, ..Memory::default() };
-        memory.begin_pass();
-        memory.learn(&running, 0, inspected(7));
-        let kept = std::iter::from_fn(|| {
+        for pass in 1..=3 * PASSES {
             memory.begin_pass();
-            memory.details(&running).map(drop)
-        });
-        assert_eq!(kept.count(), 2);
-        memory.learn(&running, 0, inspected(7));
-        memory.begin_pass();
-        assert!(memory.details(&running).is_some());
+            assert_eq!(memory.details(&running).is_none(), pass == 1 || pass % PASSES == 0, "{pass}");
+            memory.learn(&running, 0, inspected(7));
+        }
     }
 
     #[test]
-    fn of_very_many_that_are_due_some_are_read_again_in_a_pass() {
-        let numbered = |number: usize| Container { id: ContainerId(format!("{number:03}")), ..listed(ContainerSummaryStateEnum::RUNNING) };
-        let mut memory = Memory { live: true, ..Memory::default() };
-        (0..MOST + 2).for_each(|number| memory.learn(&numbered(number), 0, inspected(7)));
-        (0..PASSES).for_each(|_| memory.begin_pass());
-        let kept: Vec<usize> = (0..MOST + 2).filter(|number| memory.details(&numbered(*number)).is_some()).collect();
-        assert_eq!(kept, [MOST, MOST + 1]);
+    fn of_many_those_are_read_again_that_were_read_longest_ago() {
+        let numbered = |number: usize| Container { id: ContainerId(format!("{number:04}")), ..listed(ContainerSummaryStateEnum::RUNNING) };
+        for (objects, read) in [(FEW + 2, FEW), (FEW * SHARE * 2, FEW * 2)] {
+            let mut memory = Memory { live: true, ..Memory::default() };
+            (0..objects).for_each(|number| memory.learn(&numbered(number), 0, inspected(7)));
+            (0..PASSES).for_each(|_| memory.begin_pass());
+            let kept: Vec<usize> = (0..objects).filter(|number| memory.details(&numbered(*number)).is_some()).collect();
+            assert_eq!(kept, (read..objects).collect::<Vec<_>>(), "of {objects}");
+        }
+    }
+
+    #[test]
+    fn another_process_is_told_what_holds() {
+        let numbered = |number: usize| Container { id: ContainerId(format!("{number:04}")), ..listed(ContainerSummaryStateEnum::RUNNING) };
+        let mut memory = Memory::new(Arc::new(SystemInfo { id: Some("engine".to_owned()), ..Default::default() }));
+        (0..3).for_each(|number| memory.learn(&numbered(number), 0, inspected(7)));
+        assert!(memory.known().is_none(), "without the stream nothing holds");
+        memory.live = true;
+        memory.touch(&numbered(1).id);
+        let told = serde_json::to_value(memory.known()).unwrap();
+        let other = Memory::of(serde_json::from_value(told).unwrap());
+        assert_eq!(other.info.id.as_deref(), Some("engine"));
+        let known: Vec<usize> = (0..3).filter(|number| other.details(&numbered(*number)).is_some()).collect();
+        assert_eq!(known, [0, 2]);
+        assert_eq!(other.details(&numbered(0)), memory.details(&numbered(0)));
+        let stopped = Container { state: State::Exited { code: 1 }, ..numbered(0) };
+        assert!(other.details(&stopped).is_none(), "what a list says otherwise is asked for");
     }
 
     /// Found by the harness: `change-image` with an inspect of before the start, after which no replacement was ever finished.
