@@ -56,9 +56,9 @@ pub async fn delete(context: &mut Context<'_>, arguments: &NamesArgs) -> Result<
     views.sort_by(|a, b| b.record.origin.cmp(&a.record.origin));
     let file = |view: &View| (view.record.origin.source.clone(), view.record.origin.path.clone());
     let files: Vec<&[&View]> = views.chunk_by(|a, b| file(a) == file(b)).collect();
+    let mut failures = Vec::new();
     for some in files.chunks(AT_ONCE) {
         let removed = join_all(some.iter().map(|views| remove(&editor, context, views))).await;
-        let mut failure = None;
         for (objects, result) in removed {
             for object in objects {
                 context.out.line(format_args!("{} deleted", object.short()))?;
@@ -67,13 +67,19 @@ pub async fn delete(context: &mut Context<'_>, arguments: &NamesArgs) -> Result<
                     context.out.note(format_args!("its data is kept for {kept}: `dockmaster undelete {object}` brings it back"))?;
                 }
             }
-            failure = failure.or(result.err());
-        }
-        if let Some(failure) = failure {
-            return Err(failure);
+            failures.extend(result.err());
         }
     }
-    editor.later(context)
+    if failures.len() < files.len() {
+        editor.later(context)?;
+    }
+    match failures.first() {
+        None => Ok(()),
+        Some(Failure { code, .. }) => {
+            let messages: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
+            Err(Failure { code: *code, message: messages.join("\n") })
+        }
+    }
 }
 
 /// Removes documents of one file, one after the other; which of them, and how it ended.

@@ -25,7 +25,8 @@ pub struct Desk {
     pub dir: tempfile::TempDir,
     pub ledger: Arc<MemoryLedger>,
     pub edits: Arc<Mutex<Vec<String>>>,
-    pub refuse: Mutex<Option<SourceError>>,
+    /// What the next edits fail with.
+    pub refuse: Mutex<Vec<SourceError>>,
     pub now: Timestamp,
     /// The standard output of the verb that runs.
     printed: Mutex<Sink>,
@@ -184,6 +185,9 @@ impl ControlHandle for Fake {
     fn ping(&self) -> Ping {
         Ping { version: "0".into(), pid: 1, since: Timestamp::UNIX_EPOCH }
     }
+    fn engine(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
     fn nudge(&self, object: Option<ObjectRef>) -> BoxFuture<'_, ()> {
         Box::pin(async move { self.nudges.send(object).unwrap_or_default() })
     }
@@ -247,7 +251,7 @@ impl Adapters for Desk {
     }
     fn source(&self, root: &Root) -> Result<Arc<dyn SpecSource>, Failure> {
         assert_eq!(root.name, "./my-specs");
-        Ok(Arc::new(Recorder { edits: self.edits.clone(), refuse: self.refuse.lock().unwrap().take() }))
+        Ok(Arc::new(Recorder { edits: self.edits.clone(), refuse: self.refuse.lock().unwrap().pop() }))
     }
     fn engine<'a>(&'a self, _: &'a RunSettings) -> BoxFuture<'a, Result<Arc<dyn Engine>, Failure>> {
         Box::pin(futures::future::ready(Err(Failure::unreachable("no engine here"))))

@@ -200,7 +200,7 @@ async fn start_and_stop_edit_the_spec_and_leave_facts() {
 async fn a_file_that_cannot_be_written_gets_its_edit_in_words() {
     let desk = Desk::furnished().await;
     let source = std::io::ErrorKind::ReadOnlyFilesystem.into();
-    *desk.refuse.lock().unwrap() = Some(SourceError::Io { doing: "write", path: "shop.yaml".into(), source });
+    desk.refuse.lock().unwrap().push(SourceError::Io { doing: "write", path: "shop.yaml".into(), source });
     let (code, _, err) = desk.run("stop shop -n alice").await;
     assert_eq!(code, 1);
     assert!(err.contains("cannot write shop.yaml") && err.contains("make the change by hand: set spec.state to \"Stopped\""), "{err}");
@@ -280,7 +280,7 @@ async fn delete_leaves_a_word_and_undelete_brings_the_text_back() {
 #[tokio::test]
 async fn an_edit_that_fails_leaves_no_word_of_deletion() {
     let desk = Desk::furnished().await;
-    *desk.refuse.lock().unwrap() = Some(SourceError::Refused("no".into()));
+    desk.refuse.lock().unwrap().push(SourceError::Refused("no".into()));
     assert_eq!(desk.run("delete shop -n alice").await.0, 1);
     assert_eq!(desk.ledger.setting(&deleted_setting(&workspace("alice", "shop"))).await.unwrap(), None);
 }
@@ -294,7 +294,7 @@ async fn of_many_files_those_that_could_be_edited_are_told() {
     }
     let (code, out, err) = desk.run(&format!("delete {} -n alice", names.join(" "))).await;
     assert_eq!((code, out.lines().count(), desk.edits.lock().unwrap().len()), (0, 40, 40), "{err}");
-    *desk.refuse.lock().unwrap() = Some(SourceError::Refused("no".into()));
+    desk.refuse.lock().unwrap().push(SourceError::Refused("no".into()));
     let (code, out, err) = desk.run("delete shop blog -n alice").await;
     let mut words = 0;
     for name in ["shop", "blog"] {
@@ -302,6 +302,9 @@ async fn of_many_files_those_that_could_be_edited_are_told() {
     }
     assert_eq!((code, words), (1, out.lines().count()), "what is said to be deleted has the word: {out}{err}");
     assert!(err.contains("no"), "{err}");
+    desk.refuse.lock().unwrap().extend(["one", "two"].map(|why| SourceError::Refused(format!("not this {why}"))));
+    let (code, out, err) = desk.run("delete w1 w2 w3 -n alice").await;
+    assert!(code == 1 && err.contains("not this one") && err.contains("not this two") && out.ends_with(" deleted\n"), "{out}{err}");
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ impl Controller {
     pub(super) async fn intent(&self, key: &ObjectRef, entry: &Entry, facts: &mut Facts) -> Result<Arc<Intent>, LedgerError> {
         let epoch = self.store().epoch;
         let of = |facts: &Facts| (facts.pinned.is_some(), facts.expired.is_some());
-        let held = entry.tombstone.is_some() || entry.hold.is_some() || self.store().engine_changed.is_some();
+        let held = entry.tombstone.is_some() || self.store().engine_changed.is_some();
         if let Some(lowered) = entry.lowered.as_ref().filter(|lowered| !held && lowered.epoch == epoch && lowered.facts == of(facts)) {
             return Ok(lowered.intent.clone());
         }
@@ -65,14 +65,12 @@ impl Controller {
             return Ok(Intent::Absent(tombstone.clone()));
         }
         let Some(item) = entry.item.clone() else {
-            return Ok(Intent::Hold(Condition::new(ConditionType::WaitingOn, Truth::True, Reason::NotYetObserved, "its document was not read yet")));
+            let unread = || Condition::new(ConditionType::WaitingOn, Truth::True, Reason::NotYetObserved, "its document was not read yet");
+            return Ok(Intent::Hold(entry.hold.clone().unwrap_or_else(unread)));
         };
         if item.resource.metadata().is_suspended() {
             let message = format!("{}: \"true\" is set; `dockmaster resume {}` ends it", crate::resource::SUSPEND, key.short());
             return Ok(Intent::Hold(Condition::abnormal(ConditionType::Suspended, message)));
-        }
-        if let Some(hold) = &entry.hold {
-            return Ok(Intent::Hold(hold.clone()));
         }
         if let Some(message) = self.store().engine_changed.clone() {
             return Ok(Intent::Hold(Condition::abnormal(ConditionType::EngineChanged, message)));

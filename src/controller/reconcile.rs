@@ -399,13 +399,15 @@ impl Controller {
         self.publish(key, entry, status, now).await;
     }
 
-    /// What stands between an object and its source: an unhealthy source, or further documents with its key.
+    /// What stands between an object and its source: an unhealthy source, a deletion that is not believed, or further documents with its key. What
+    /// is known of it is kept running all the same.
     fn source_condition(&self, entry: &Entry, now: Timestamp) -> Vec<Condition> {
         let Some(item) = &entry.item else { return Vec::new() };
         let mut conditions = Vec::new();
         if let Some(why) = self.store().sources.get(&item.origin.source).and_then(|state| state.unhealthy.clone()) {
             conditions.push(Condition::abnormal(ConditionType::SourceUnhealthy, why));
         }
+        conditions.extend(entry.hold.clone());
         if let Some(other) = entry.others.first() {
             let message = format!("{} has the same kind, namespace and name; rename or remove it", other.origin);
             conditions.push(Condition::abnormal(ConditionType::DuplicateObject, message));

@@ -59,7 +59,7 @@ pub struct Entry {
     pub admission: Admission,
     /// Its grave.
     pub tombstone: Option<Tombstone>,
-    /// Why nothing may be done.
+    /// Why its deletion waits.
     pub hold: Option<Condition>,
     /// What was last found.
     pub status: Option<Arc<Status>>,

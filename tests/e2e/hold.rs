@@ -55,8 +55,14 @@ async fn all_of_a_source_at_once_is_held_until_it_returns_or_is_confirmed() {
     fs::remove_dir_all(operator.specs().join("alice")).unwrap();
     (0..3).for_each(|n| _ = operator.until("alice", &format!("w{n}"), "the hold", held));
     assert!(operator.was_told("PruneBlocked"));
-    assert!(operator.ok(&["get", "ws", "-A", "-o", "wide"]).contains("PruneBlocked"), "{}", operator.ok(&["get", "ws", "-A", "-o", "wide"]));
+    let got = operator.ok(&["get", "ws", "-A", "-o", "wide"]);
+    assert!(got.contains("PruneBlocked") && got.contains("Delete held"), "{got}");
     assert_eq!(ids(&operator), before);
+    // Its deletion waits; what it declared is kept running.
+    operator.docker(&["kill", &operator.container("alice", "w2", None)]);
+    operator.wait("its healing", || (operator.inspect(&operator.container("alice", "w2", None), "{{.State.Running}}") == "true").then_some(()));
+    operator.until("alice", "w2", "the hold", held);
+    let before = ids(&operator);
 
     // Neither a restart nor a run with an end lets it go; the latter says so by its exit code.
     operator.stop();

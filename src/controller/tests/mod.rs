@@ -263,6 +263,10 @@ async fn too_many_deletions_are_held_until_they_are_confirmed() {
     assert!(rig.engine.take_calls().iter().all(|call| call == "list"));
     let OnceOutcome::Unsettled { objects: unsettled, .. } = rig.controller.settled(Duration::from_secs(10)).await else { panic!("held is not settled") };
     assert_eq!(unsettled.len(), 4);
+    // Its deletion waits, and nothing else does.
+    rig.engine.meddle(&keys[0], |container| container.state = State::Exited { code: 137 });
+    rig.until("its healing", |rig| rig.states().len() == 5 && rig.states().iter().all(|state| state.ends_with(" running"))).await;
+    assert!(rig.condition(&keys[0], ConditionType::PruneBlocked).is_some());
     rig.ledger.set_setting(&prune_setting(rig::SOURCE), Some("now")).await.unwrap();
     rig.controller.nudge(None).await;
     rig.until("the deletion", |rig| rig.states() == ["dm-ws-alice.w4 running"]).await;
