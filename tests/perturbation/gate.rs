@@ -118,6 +118,9 @@ impl Ledger for GatedLedger {
                 self.gate.close();
                 panic!("facts are recorded without end: {facts:?}");
             }
+            if facts.iter().any(|fact| matches!(fact, Fact::Expired(_))) {
+                self.watcher.expired(uid);
+            }
             match self.bug {
                 Some(Bug::ForgetFacts) => Ok(()),
                 Some(Bug::ForgetStops) if facts.iter().any(|fact| matches!(fact, Fact::Stopped(_))) => Ok(()),
@@ -129,6 +132,7 @@ impl Ledger for GatedLedger {
     fn bury<'a>(&'a self, object: &'a ObjectRef, tombstone: &'a Tombstone) -> BoxFuture<'a, Result<()>> {
         async move {
             self.gate.pass().await;
+            self.watcher.buried(&tombstone.uid);
             if self.bug == Some(Bug::ForgetGraves) { Ok(()) } else { self.inner.bury(object, tombstone).await }
         }
         .boxed()

@@ -106,6 +106,8 @@ pub struct Outcome {
     pub converged: Duration,
     /// Containers and networks of objects that are not declared.
     pub leftovers: Vec<String>,
+    /// Volumes that had data at some time.
+    pub seeded: BTreeSet<String>,
 }
 
 /// See the module.
@@ -133,7 +135,9 @@ impl Lab {
         let telling = clock.clone();
         let engine = Engine::new(mode, seed, Arc::new(move || telling.now()), watcher.clone());
         let (randomness, host) = (Arc::new(Seeded::new(seed)), Arc::new(LabHost::default()));
-        let site = Site { engine, folder, clock, randomness, host, watcher, strikes: sender, bug, locks: scenario.operators > 1 };
+        let own = |operator| if scenario.clones && operator != FIRST { Folder::new() } else { folder.clone() };
+        let folders = (FIRST..=scenario.operators).map(|operator| (operator, own(operator))).collect();
+        let site = Site { engine, folder, folders, clock, randomness, host, watcher, strikes: sender, bug, locks: scenario.operators > 1 };
         let ledgers = (FIRST..=scenario.operators).map(|operator| (operator, Arc::default())).collect();
         Self { site, strikes, faults, ledgers, lives: BTreeMap::new(), born: 0 }
     }
@@ -215,7 +219,7 @@ impl Lab {
 
     /// What changes as long as something is done.
     fn marks(&self) -> (u64, u64) {
-        (self.site.watcher.seen().mutations, self.site.folder.writes())
+        (self.site.watcher.seen().mutations, self.site.folders.values().map(|folder| folder.writes()).sum())
     }
 
     /// Whether a seeded defect has shown: the first sign is enough.
@@ -265,6 +269,10 @@ impl Lab {
             Step::LoseState => self.lose_state(FIRST),
             Step::Route(route) => self.site.host.routes.lock().unwrap().push((*route).to_owned()),
             Step::Trouble => self.site.folder.trouble(Some("the directory is not mounted")),
+            Step::Pull => {
+                let declared: BTreeMap<_, _> = self.site.folder.texts().into_iter().map(|(path, text)| (path, stripped(&text))).collect();
+                self.site.folders.values().skip(1).for_each(|clone| clone.change(|files| files.clone_from(&declared)));
+            }
             Step::UndoStatuses(writes) => self.site.folder.undo(*writes),
             Step::Well => self.site.folder.trouble(None),
             Step::AtOnce => {}
@@ -302,10 +310,17 @@ impl Lab {
         }
     }
 
+    /// What the operator reads that may act: of two clones that of the lock's holder.
+    fn acting(&self) -> &Folder {
+        let view = self.site.engine.view();
+        let holder = view.by_name(&naming::lock_container(view::INSTALLATION)).and_then(|lock| lock.label(view::HOLDER).parse().ok());
+        holder.and_then(|operator: u64| self.site.folders.get(&operator)).unwrap_or(&self.site.folder)
+    }
+
     /// The statuses in the files.
     fn statuses(&self) -> Vec<(ObjectRef, Status)> {
         let status = |item: dockmaster::source::Item| Some((item.resource.reference(), serde_json::from_value(item.resource.status()?.clone()).ok()?));
-        self.site.folder.items().into_iter().filter_map(status).collect()
+        self.acting().items().into_iter().filter_map(status).collect()
     }
 
     /// The abstract state: engine, files, statuses.
@@ -346,9 +361,9 @@ impl Lab {
 
     /// The faults are over: the end must be reached.
     async fn settle(&mut self) -> Option<String> {
-        // A lost event shows when its container is read again; after a loss of the state a change counts as inherited, which waits for idleness.
+        // A lost event shows when its container is read again, in each tenth pass; after a loss of the state a change counts as inherited, which waits for idleness.
         let minutes = |fault: &Fault| match fault {
-            Fault::Event { .. } => 4,
+            Fault::Event { .. } => 11,
             Fault::LoseState { .. } => 12,
             _ => 0,
         };
@@ -388,7 +403,7 @@ impl Lab {
         }
         // Each life tries again from the shortest wait on.
         let most = 12 * self.born;
-        for (object, writes) in self.site.folder.reports() {
+        for (object, writes) in self.site.folders.values().flat_map(|folder| folder.reports()) {
             for window in writes.windows(most + 1).filter(|window| window[most].0.duration_since(window[0].0) < Duration::from_secs(3600)) {
                 if window.iter().all(|(_, phase)| *phase == window[0].1) {
                     seen.violations.push(format!("I33: more than {most} writes in an hour for {object} without a change of phase"));
@@ -396,7 +411,7 @@ impl Lab {
                 }
             }
         }
-        seen.violations.extend(self.site.folder.take_harm());
+        seen.violations.extend(self.site.folders.values().flat_map(|folder| folder.take_harm()));
     }
 }
 
@@ -453,6 +468,7 @@ pub async fn run(scenario: &Scenario, mode: Mode, seed: u64, faults: &[Fault], b
         hash: seen.hash(),
         converged,
         leftovers,
+        seeded: lab.site.engine.seeded(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The life of one operator: it waits for the engine, takes the lock where there are several, and runs until it is killed.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -51,7 +52,10 @@ impl Host for LabHost {
 #[derive(Clone)]
 pub struct Site {
     pub engine: Engine,
+    /// What the steps are about.
     pub folder: Arc<Folder>,
+    /// What each operator reads.
+    pub folders: BTreeMap<u64, Arc<Folder>>,
     pub clock: Arc<LabClock>,
     pub randomness: Arc<Seeded>,
     pub host: Arc<LabHost>,
@@ -109,14 +113,15 @@ async fn live(site: Site, operator: u64, ledger: Arc<MemoryLedger>, gate: Gate, 
     }
     let (now, watcher) = (site.clock.clone(), site.watcher.clone());
     let history = Arc::as_ptr(&ledger) as usize;
-    let sink = Arc::new(FolderSink::new(site.folder.clone(), gate.clone(), site.bug, site.watcher.clone(), site.clock.clone(), history));
+    let folder = &site.folders[&operator];
+    let sink = Arc::new(FolderSink::new(folder.clone(), gate.clone(), site.bug, site.watcher.clone(), site.clock.clone(), history));
     let has_read = Arc::new(move || watcher.has_read(operator));
     let runtime = DockerRuntime::at(client, INSTALLATION, helper, Arc::new(move || now.now()));
     let controller = Controller::new(Parts {
         settings: settings(),
         runtime: bugs::runtime(runtime, site.bug),
         ledger: Arc::new(GatedLedger::new(ledger, gate.clone(), site.bug, site.watcher.clone())),
-        sources: vec![Arc::new(FolderSource::new(site.folder.clone(), gate.clone(), site.bug, has_read))],
+        sources: vec![Arc::new(FolderSource::new(folder.clone(), gate.clone(), site.bug, has_read))],
         reporter: Arc::new(Reporter::new(sink)),
         clock: site.clock.clone(),
         randomness: site.randomness.clone(),

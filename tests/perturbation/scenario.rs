@@ -45,6 +45,8 @@ pub enum Step {
     Route(&'static str),
     /// The state directory is deleted while the operator is down.
     LoseState,
+    /// The second operator's clone gets what people declared in the first's.
+    Pull,
     /// The next so many writes of statuses are undone at once, as by an editor that saves what it read before.
     UndoStatuses(u64),
     /// The source cannot be trusted; and can again.
@@ -150,6 +152,8 @@ pub struct Scenario {
     pub reports_late: bool,
     /// How many operators there are, each with a state directory of its own. Only where there are several does each take the lock.
     pub operators: u64,
+    /// Whether each of them reads a directory of its own; the steps are about the first's.
+    pub clones: bool,
     /// A fault strikes one of so many calls only: for scenarios with very many.
     pub stride: u64,
 }
@@ -166,6 +170,7 @@ impl Scenario {
             ends_with_the_engine: false,
             reports_late: false,
             operators: 1,
+            clones: false,
             stride: 1,
         }
     }
@@ -198,6 +203,10 @@ impl Scenario {
     pub fn of_two(mut self) -> Self {
         self.operators = 2;
         self
+    }
+
+    pub fn of_two_clones(self) -> Self {
+        Self { clones: true, ..self.of_two() }
     }
 
     pub fn stride(mut self, stride: u64) -> Self {

@@ -90,6 +90,9 @@ pub struct Seen {
     uids: BTreeMap<String, String>,
     /// The identities that a ledger has.
     admitted: BTreeSet<String>,
+    /// The identities that were buried and did not return, and those that expired.
+    buried: BTreeSet<String>,
+    expired: BTreeSet<String>,
     paused: BTreeMap<String, Instant>,
     /// When each container that runs no more was last seen to run, by its id.
     ran: BTreeMap<String, Instant>,
@@ -215,7 +218,19 @@ impl Watcher {
 
     /// That identity is in a ledger.
     pub fn admitted(&self, uid: &Uid) {
-        self.seen().admitted.insert(uid.0.clone());
+        let mut seen = self.seen();
+        seen.admitted.insert(uid.0.clone());
+        seen.buried.remove(&uid.0);
+    }
+
+    /// That identity has a grave.
+    pub fn buried(&self, uid: &Uid) {
+        self.seen().buried.insert(uid.0.clone());
+    }
+
+    /// That preview expired.
+    pub fn expired(&self, uid: &Uid) {
+        self.seen().expired.insert(uid.0.clone());
     }
 
     /// What becomes of the next event.
@@ -454,6 +469,10 @@ impl Watcher {
             return seen.wrong(format!("I2: volume {name} is not ours"));
         }
         if label(naming::KIND) == "preview" {
+            let uid = label(naming::UID);
+            if !seen.buried.contains(uid) && !seen.expired.contains(uid) {
+                seen.wrong(format!("I3: volume {name} is removed, and its preview neither was deleted nor expired"));
+            }
             return;
         }
         let declared = self.folder.declares(label(naming::NAMESPACE), label(naming::NAME));

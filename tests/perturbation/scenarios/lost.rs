@@ -30,10 +30,16 @@ pub fn all() -> Vec<Scenario> {
         Scenario::new("delete-rich", vec![write(SHOP, workspace("shop", rich)), remove(&[SHOP])])
             .must(&["volume dm-vol-alice.shop.data seeded", "volume dm-svc-alice.shop.db seeded"])
             .must_not(&["container dm-ws-alice.shop", "network dm-ws-alice.shop", "network dm-ns-alice"]),
-        Scenario::new("delete-three-of-three-is-held", [three(0), vec![remove(&["alice/a.yaml", "alice/b.yaml", "alice/c.yaml"])]].concat())
-            .must(&["container dm-ws-alice.a running", "container dm-ws-alice.b running", "container dm-ws-alice.c running"])
-            // Nothing is done to what is held.
-            .ends_with_the_engine(),
+        Scenario::new("delete-three-of-three-is-held", [three(0), vec![remove(&["alice/a.yaml", "alice/b.yaml", "alice/c.yaml"])]].concat()).must(&[
+            "container dm-ws-alice.a running",
+            "container dm-ws-alice.b running",
+            "container dm-ws-alice.c running",
+        ]),
+        Scenario::new(
+            "held-and-killed",
+            [three(0), vec![remove(&["alice/a.yaml", "alice/b.yaml", "alice/c.yaml"]), human(Human::Kill("dm-ws-alice.a"))]].concat(),
+        )
+        .must(&["container dm-ws-alice.a running"]),
         Scenario::new("delete-three-of-four", [three(1), vec![remove(&["alice/a.yaml", "alice/b.yaml", "alice/c.yaml"])]].concat())
             .must(&["container dm-ws-alice.d running", "volume dm-vol-alice.a.data seeded"])
             .must_not(&["container dm-ws-alice.a", "container dm-ws-alice.b", "container dm-ws-alice.c"]),
