@@ -56,10 +56,11 @@ pub async fn delete(context: &mut Context<'_>, arguments: &NamesArgs) -> Result<
     views.sort_by(|a, b| b.record.origin.cmp(&a.record.origin));
     let file = |view: &View| (view.record.origin.source.clone(), view.record.origin.path.clone());
     let files: Vec<&[&View]> = views.chunk_by(|a, b| file(a) == file(b)).collect();
-    let mut failures = Vec::new();
+    let (mut failures, mut any) = (Vec::new(), false);
     for some in files.chunks(AT_ONCE) {
         let removed = join_all(some.iter().map(|views| remove(&editor, context, views))).await;
         for (objects, result) in removed {
+            any |= !objects.is_empty();
             for object in objects {
                 context.out.line(format_args!("{} deleted", object.short()))?;
                 if !object.kind.is_cluster() {
@@ -70,7 +71,7 @@ pub async fn delete(context: &mut Context<'_>, arguments: &NamesArgs) -> Result<
             failures.extend(result.err());
         }
     }
-    if failures.len() < files.len() {
+    if any {
         editor.later(context)?;
     }
     match failures.first() {

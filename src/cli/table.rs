@@ -6,7 +6,7 @@ use owo_colors::OwoColorize;
 
 use super::objects::{View, ready};
 use crate::resource::status::Phase;
-use crate::resource::{ConditionType, Kind};
+use crate::resource::{ConditionType, Kind, Truth};
 
 /// Rows under a header, in columns three spaces apart; ends with a line break.
 pub fn columns(header: &[&str], rows: Vec<Vec<String>>) -> String {
@@ -108,10 +108,10 @@ impl Columns {
         let phase = status.as_ref().map_or(unseen, |status| status.phase.as_str());
         let held = status.as_ref().is_some_and(|status| status.is_true(ConditionType::PruneBlocked));
         let (truth, reason) = ready(status.as_ref());
-        let reason = if held { ConditionType::PruneBlocked.as_str() } else { reason };
+        let reason = if held && truth == Truth::True.as_str() { ConditionType::PruneBlocked.as_str() } else { reason };
         let url = status.as_ref().and_then(|status| status.url.clone()).unwrap_or_default();
         let next = status.as_ref().and_then(|status| status.next.as_ref()).map(|next| format!("{} {}", next.action, ahead(self.now, next.at)));
-        let next = if held { Some("Delete held".to_owned()) } else { next };
+        let next = next.or(held.then(|| "Delete held".to_owned()));
         let age = age(self.now, view.record.admission.created);
         let mut row = vec![name, phase.to_owned(), truth.to_owned(), url, next.unwrap_or_default(), age];
         if self.namespaces {

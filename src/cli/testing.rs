@@ -185,8 +185,8 @@ impl ControlHandle for Fake {
     fn ping(&self) -> Ping {
         Ping { version: "0".into(), pid: 1, since: Timestamp::UNIX_EPOCH }
     }
-    fn engine(&self) -> serde_json::Value {
-        serde_json::Value::Null
+    fn engine(&self) -> Option<Vec<u8>> {
+        None
     }
     fn nudge(&self, object: Option<ObjectRef>) -> BoxFuture<'_, ()> {
         Box::pin(async move { self.nudges.send(object).unwrap_or_default() })

@@ -318,6 +318,8 @@ async fn prune_confirms_one_source_or_all() {
     let mut held = running(desk.now);
     held["conditions"].as_array_mut().unwrap().push(json!({"type": "PruneBlocked", "status": "True", "reason": "PruneBlocked", "message": "gone"}));
     desk.status(&workspace("alice", "shop"), held).await;
+    let (_, out, _) = desk.run("get ws shop -n alice -o wide").await;
+    assert!(out.contains("PruneBlocked"), "{out}");
     assert_eq!(desk.run("prune --source ./my-specs/").await.0, 0);
     assert!(desk.ledger.setting(&prune_setting("./my-specs")).await.unwrap().is_some());
 

@@ -362,9 +362,17 @@ impl Controller {
         let message =
             format!("{} of {total} documents of {source} disappeared at once; nothing is deleted until they return or `dockmaster prune` confirms", keys.len());
         tracing::warn!(source, gone = keys.len(), total, "too many documents disappeared at once; their deletion waits for `dockmaster prune`");
+        self.revise();
         for key in keys {
-            if let Some(entry) = self.store().objects.get_mut(key) {
+            let held = self.store().objects.get_mut(key).map(|entry| {
                 entry.hold = Some(Condition::abnormal(ConditionType::PruneBlocked, message.clone()));
+                entry.clone()
+            });
+            // Kept at once: whoever comes after a crash is not to judge a part of them as if it were all.
+            if let Some((entry, mut status)) = held.and_then(|entry| Some((entry.clone(), Status::clone(entry.status.as_ref()?)))) {
+                let now = self.now();
+                self.add_source_condition(&mut status, &entry, now);
+                self.publish(key, &entry, status, now).await;
             }
             self.queue.push(key.clone(), Trigger::Spec);
         }

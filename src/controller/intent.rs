@@ -18,10 +18,14 @@ use crate::resource::{
     Condition, ConditionType, Kind, Object, ObjectRef, PreviewSpec, Reason, Resource, TenantSpec, Truth, Uid, WorkspaceSpec, WorkspaceTypeSpec,
 };
 use crate::source::Item;
+use crate::state::grant::{Claimant, from_hash};
 use crate::state::{Claim, Event, EventReason, EventType, Fact, Facts, Farewell, Grant, LedgerError, Pools, Trigger};
 
 /// How long a port that could not be bound is left alone.
 pub(super) const QUARANTINE: Duration = Duration::from_secs(600);
+
+/// So many free ports are found for a new one: the first of them may be leased already, to objects whose containers were not made yet.
+const FREE: usize = 8;
 
 /// The definitions that apply to a namespace.
 struct Definitions {
@@ -34,8 +38,8 @@ impl Controller {
     pub(super) async fn intent(&self, key: &ObjectRef, entry: &Entry, facts: &mut Facts) -> Result<Arc<Intent>, LedgerError> {
         let epoch = self.store().epoch;
         let of = |facts: &Facts| (facts.pinned.is_some(), facts.expired.is_some());
-        let held = entry.tombstone.is_some() || self.store().engine_changed.is_some();
-        if let Some(lowered) = entry.lowered.as_ref().filter(|lowered| !held && lowered.epoch == epoch && lowered.facts == of(facts)) {
+        let other = entry.tombstone.is_some() || (entry.hold.is_some() && key.kind == Kind::Preview) || self.store().engine_changed.is_some();
+        if let Some(lowered) = entry.lowered.as_ref().filter(|lowered| !other && lowered.epoch == epoch && lowered.facts == of(facts)) {
             return Ok(lowered.intent.clone());
         }
         let intent = Arc::new(self.lower(key, entry, facts).await?);
@@ -65,8 +69,7 @@ impl Controller {
             return Ok(Intent::Absent(tombstone.clone()));
         }
         let Some(item) = entry.item.clone() else {
-            let unread = || Condition::new(ConditionType::WaitingOn, Truth::True, Reason::NotYetObserved, "its document was not read yet");
-            return Ok(Intent::Hold(entry.hold.clone().unwrap_or_else(unread)));
+            return Ok(Intent::Hold(Condition::new(ConditionType::WaitingOn, Truth::True, Reason::NotYetObserved, "its document was not read yet")));
         };
         if item.resource.metadata().is_suspended() {
             let message = format!("{}: \"true\" is set; `dockmaster resume {}` ends it", crate::resource::SUSPEND, key.short());
@@ -74,6 +77,10 @@ impl Controller {
         }
         if let Some(message) = self.store().engine_changed.clone() {
             return Ok(Intent::Hold(Condition::abnormal(ConditionType::EngineChanged, message)));
+        }
+        // The end of a preview is the end of its data, which a hold is to keep.
+        if let (Some(hold), Kind::Preview) = (&entry.hold, key.kind) {
+            return Ok(Intent::Hold(hold.clone()));
         }
         let definitions = self.definitions(key.ns());
         match &item.resource {
@@ -293,7 +300,7 @@ impl Controller {
             store.quarantine.retain(|_, until| *until > Instant::now());
             pools.ports_fixed = fixed_ports(&store);
             pools.reclaimable = reclaimable(&store, &world);
-            pools.ports_taken = self.ports_taken(key, claims, &held, &store, &world, &pools.reclaimable);
+            pools.ports_taken = self.ports_taken(Claimant { object: key, uid }, claims, &held, &store, &world, &pools.reclaimable);
         }
         let networks: BTreeSet<&str> = claims
             .iter()
@@ -314,10 +321,10 @@ impl Controller {
     }
 
     /// Ports in quarantine, of other objects' containers, and of other programs.
-    fn ports_taken(&self, key: &ObjectRef, claims: &[Claim], held: &[Grant], store: &Store, world: &World, reclaimable: &[Uid]) -> BTreeSet<u16> {
+    fn ports_taken(&self, who: Claimant<'_>, claims: &[Claim], held: &[Grant], store: &Store, world: &World, reclaimable: &[Uid]) -> BTreeSet<u16> {
         let settings = &self.parts.settings;
         let mut taken: BTreeSet<u16> = store.quarantine.keys().copied().collect();
-        let mine = |container: &crate::observed::Container| container.owner.as_ref().is_some_and(|owner| owner.object == *key);
+        let mine = |container: &crate::observed::Container| container.owner.as_ref().is_some_and(|owner| owner.object == *who.object);
         let others = || world.containers.values().filter(|c| !mine(c));
         taken.extend(others().flat_map(|c| c.ports.iter().map(|(_, host, ..)| *host)));
         // What another object's stopped container will bind again; the ledger may have forgotten it. Who may have to give it up leases another then.
@@ -327,13 +334,28 @@ impl Controller {
             Grant::Port { host, .. } => Some(host),
             Grant::Subnet { .. } | Grant::Refused { .. } => None,
         }));
-        let wants_port = claims.iter().any(|claim| matches!(claim, Claim::Port { name, fixed: None } if !holds_port(held, name, &taken)));
-        if wants_port && self.capabilities().local {
-            let own: BTreeSet<u16> = world.of(key).flat_map(|c| c.ports.iter().map(|(_, host, ..)| *host)).collect();
-            let busy = |port: &u16| !own.contains(port) && !self.parts.host.is_port_free(settings.publish_address, *port);
-            let range = settings.port_range.first..=settings.port_range.last;
-            let probed: Vec<u16> = range.filter(|port| !taken.contains(port)).filter(busy).collect();
-            taken.extend(probed);
+        if self.capabilities().local {
+            let own: BTreeSet<u16> = world.of(who.object).flat_map(|c| c.ports.iter().map(|(_, host, ..)| *host)).collect();
+            let is_free = |port: u16| own.contains(&port) || self.parts.host.is_port_free(settings.publish_address, port);
+            let wanted = claims.iter().filter_map(|claim| match claim {
+                Claim::Port { name, fixed: None } if !holds_port(held, name, &taken) => Some(name),
+                Claim::Port { .. } | Claim::Subnet { .. } => None,
+            });
+            let mut busy = Vec::new();
+            for name in wanted {
+                let mut free = 0;
+                for port in from_hash(who.uid, name, settings.port_range.first, settings.port_range.last).filter(|port| !taken.contains(port)) {
+                    if !is_free(port) {
+                        busy.push(port);
+                        continue;
+                    }
+                    free += 1;
+                    if free == FREE {
+                        break;
+                    }
+                }
+            }
+            taken.extend(busy);
         }
         taken
     }

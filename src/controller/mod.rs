@@ -183,7 +183,7 @@ impl Controller {
     }
 
     /// What is remembered of the engine and still holds, for a command that would ask for it again.
-    pub fn known_engine(&self) -> serde_json::Value {
+    pub fn known_engine(&self) -> Option<Vec<u8>> {
         self.parts.runtime.known()
     }
 

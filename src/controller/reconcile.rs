@@ -395,14 +395,14 @@ impl Controller {
         {
             status = Status { phase: before.phase, conditions: status.conditions, ..Status::clone(before) };
         }
-        status.conditions.extend(self.source_condition(entry, now));
+        self.add_source_condition(&mut status, entry, now);
         self.publish(key, entry, status, now).await;
     }
 
     /// What stands between an object and its source: an unhealthy source, a deletion that is not believed, or further documents with its key. What
     /// is known of it is kept running all the same.
-    fn source_condition(&self, entry: &Entry, now: Timestamp) -> Vec<Condition> {
-        let Some(item) = &entry.item else { return Vec::new() };
+    pub(super) fn add_source_condition(&self, status: &mut Status, entry: &Entry, now: Timestamp) {
+        let Some(item) = &entry.item else { return };
         let mut conditions = Vec::new();
         if let Some(why) = self.store().sources.get(&item.origin.source).and_then(|state| state.unhealthy.clone()) {
             conditions.push(Condition::abnormal(ConditionType::SourceUnhealthy, why));
@@ -416,11 +416,12 @@ impl Controller {
             let known = entry.status.as_ref().and_then(|status| status.condition(condition.type_)).and_then(|known| known.last_transition_time);
             condition.last_transition_time = known.or(Timestamp::from_second(now.as_second()).ok());
         }
-        conditions
+        status.conditions.retain(|known| conditions.iter().all(|condition| condition.type_ != known.type_));
+        status.conditions.extend(conditions);
     }
 
     /// Keeps a status, tells those who watch, and writes it where it lives; all only when it says something new.
-    async fn publish(&self, key: &ObjectRef, entry: &Entry, status: Status, now: Timestamp) {
+    pub(super) async fn publish(&self, key: &ObjectRef, entry: &Entry, status: Status, now: Timestamp) {
         let status = Arc::new(status);
         if entry.status.as_ref() != Some(&status) {
             self.revise();

@@ -21,7 +21,6 @@ use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
@@ -36,8 +35,8 @@ pub const SOCKET: &str = "control.sock";
 pub trait ControlHandle: Send + Sync + 'static {
     /// Who answers.
     fn ping(&self) -> Ping;
-    /// What it remembers of the engine, for the adapter of a command; null where nothing of it holds.
-    fn engine(&self) -> serde_json::Value;
+    /// What it remembers of the engine, for the adapter of a command; `None` where nothing of it holds.
+    fn engine(&self) -> Option<Vec<u8>>;
     /// Looks at the sources again and reconciles this object, or all. Returns when that is enqueued, not when it is done.
     fn nudge(&self, object: Option<ObjectRef>) -> BoxFuture<'_, ()>;
     /// The present status of everything that matches, then `Synced`, then what changes, until the reader goes. A reader that is too slow is
@@ -182,8 +181,8 @@ async fn ping(State(shared): State<Shared>) -> Json<Ping> {
     Json(shared.handle.ping())
 }
 
-async fn engine(State(shared): State<Shared>) -> Json<serde_json::Value> {
-    Json(shared.handle.engine())
+async fn engine(State(shared): State<Shared>) -> Bytes {
+    shared.handle.engine().unwrap_or_default().into()
 }
 
 async fn nudge(State(shared): State<Shared>, Json(request): Json<Nudge>) -> StatusCode {
@@ -214,11 +213,11 @@ impl Client {
 
     /// Who answers; [`ControlError::NotRunning`] where nobody does.
     pub async fn ping(&self) -> Result<Ping, ControlError> {
-        self.get("/v1/ping").await
+        serde_json::from_slice(&self.get("/v1/ping").await?).map_err(|error| ControlError::Answer(error.to_string()))
     }
 
-    /// What it remembers of the engine; null where nothing of it holds.
-    pub async fn engine(&self) -> Result<serde_json::Value, ControlError> {
+    /// What it remembers of the engine, for the adapter; empty where nothing of it holds.
+    pub async fn engine(&self) -> Result<Bytes, ControlError> {
         self.get("/v1/engine").await
     }
 
@@ -240,10 +239,9 @@ impl Client {
         Ok(lines.map(parse).boxed())
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ControlError> {
+    async fn get(&self, path: &str) -> Result<Bytes, ControlError> {
         let body = self.send("GET", path, Bytes::new()).await?;
-        let bytes = body.collect().await.map_err(|error| ControlError::Answer(error.to_string()))?.to_bytes();
-        serde_json::from_slice(&bytes).map_err(|error| ControlError::Answer(error.to_string()))
+        Ok(body.collect().await.map_err(|error| ControlError::Answer(error.to_string()))?.to_bytes())
     }
 
     async fn send(&self, method: &str, path: &str, body: Bytes) -> Result<hyper::body::Incoming, ControlError> {
@@ -315,8 +313,8 @@ mod tests {
         fn ping(&self) -> Ping {
             Ping { version: "1".into(), pid: 7, since: Timestamp::UNIX_EPOCH }
         }
-        fn engine(&self) -> serde_json::Value {
-            serde_json::json!({"id": "e"})
+        fn engine(&self) -> Option<Vec<u8>> {
+            Some(b"what is known".to_vec())
         }
         fn nudge(&self, object: Option<ObjectRef>) -> BoxFuture<'_, ()> {
             Box::pin(async move { self.nudged.send(object).unwrap() })
@@ -344,7 +342,7 @@ mod tests {
         let mode = std::fs::metadata(dir.join(SOCKET)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(client.ping().await.unwrap().pid, 7);
-        assert_eq!(client.engine().await.unwrap(), serde_json::json!({"id": "e"}));
+        assert_eq!(client.engine().await.unwrap().as_ref(), b"what is known");
 
         client.nudge(Some(&shop())).await.unwrap();
         client.nudge(None).await.unwrap();

@@ -29,7 +29,7 @@ impl ControlHandle for Handle {
         Ping { version: env!("CARGO_PKG_VERSION").to_owned(), pid: std::process::id(), since: self.since }
     }
 
-    fn engine(&self) -> serde_json::Value {
+    fn engine(&self) -> Option<Vec<u8>> {
         self.controller.known_engine()
     }
 

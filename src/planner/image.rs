@@ -105,8 +105,8 @@ fn fetch(b: &mut Builder<'_>, key: TaskKey, task: Task, failure: ConditionType, 
             b.wait(WaitKey::Task(key), None, format!("pulling {what}"));
         }
         Some(TaskState::Running { progress, failed, .. }) => {
-            // What failed goes on failing until something of it comes: its condition is not to come and go with each attempt.
-            if let (Some(error), true) = (failed, progress.is_empty()) {
+            // What failed has failed until it is there: its condition is not to come and go with each attempt.
+            if let Some(error) = failed {
                 b.report(failure, format!("{what}: {error}"));
             }
             let reason = if progress.is_empty() { format!("pulling {what}") } else { format!("pulling {what}: {progress}") };

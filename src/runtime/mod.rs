@@ -103,9 +103,9 @@ pub trait ContainerRuntime: Send + Sync {
     fn changes(&self) -> BoxStream<'static, Change>;
     /// The state of long work, for the world.
     fn tasks(&self) -> BTreeMap<TaskKey, crate::observed::TaskState>;
-    /// What is remembered of the engine and still holds, for the adapter of another process, which would ask for it again; null where nothing does.
-    fn known(&self) -> serde_json::Value {
-        serde_json::Value::Null
+    /// What is remembered of the engine and still holds, for the adapter of another process, which would ask for it again; `None` where nothing does.
+    fn known(&self) -> Option<Vec<u8>> {
+        None
     }
     /// What the engine can do; asked again after a reconnect.
     fn capabilities(&self) -> BoxFuture<'_, Result<Capabilities, Error>>;

@@ -159,8 +159,8 @@ fn grant_ports<'a>(
     grants
 }
 
-/// All ports of the range, from the one that the name hashes to, around.
-fn from_hash(uid: &Uid, name: &str, low: u16, high: u16) -> impl Iterator<Item = u16> {
+/// All ports of the range in the order in which a new one is sought: from the one that the name hashes to, around.
+pub fn from_hash(uid: &Uid, name: &str, low: u16, high: u16) -> impl Iterator<Item = u16> {
     let digest = Sha256::new().chain_update(&uid.0).chain_update([0]).chain_update(name).finalize();
     let number = digest.iter().take(8).fold(0u64, |number, byte| number << 8 | u64::from(*byte));
     let size = u64::from(high.saturating_sub(low)) + 1;

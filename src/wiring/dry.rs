@@ -10,6 +10,7 @@ use dockmaster::cli::{Access, Context, Failure, out};
 use dockmaster::config::{HELPER_SETTING, RUN_SETTING, RunSettings};
 use dockmaster::controller::dry::Listing;
 use dockmaster::controller::{Clock, Controller, Parts, Permission};
+use dockmaster::http::control::Client;
 use dockmaster::planner::{Action, Cause, Plan, PlanItem, print};
 use dockmaster::resource::status::{Next, NextAction};
 use dockmaster::resource::{ObjectRef, Origin};
@@ -43,11 +44,10 @@ pub async fn plan(context: &mut Context<'_>, arguments: &PlanArgs) -> Result<u8,
     };
     let ledger = ledger.unwrap_or_else(|| Arc::new(MemoryLedger::default()));
     let (settings, chosen) = choose(settings, &arguments.paths)?;
-    // An operator that runs knows what would be asked of the engine once more for each object.
-    let known = tokio::time::timeout(ANSWER, context.client().engine()).await.ok().and_then(Result::ok);
-    let Planned { plans: now, problems } = planned(&settings, ledger.clone(), &chosen, Arc::new(SystemClock), known.clone()).await?;
+    let operator = context.client();
+    let Planned { plans: now, problems } = planned(&settings, ledger.clone(), &chosen, Arc::new(SystemClock), &operator).await?;
     let plans = match at {
-        Some(at) => planned(&settings, ledger, &chosen, Arc::new(FixedClock(at)), known).await?.plans,
+        Some(at) => planned(&settings, ledger, &chosen, Arc::new(FixedClock(at)), &operator).await?.plans,
         None => now.clone(),
     };
     let mut items: Vec<_> = plans.iter().flat_map(|(object, plan)| print::items(object, plan)).collect();
@@ -150,13 +150,7 @@ struct Planned {
     problems: Vec<String>,
 }
 
-async fn planned(
-    settings: &RunSettings,
-    ledger: Arc<dyn Ledger>,
-    chosen: &[Chosen],
-    clock: Arc<dyn Clock>,
-    known: Option<serde_json::Value>,
-) -> Result<Planned, Failure> {
+async fn planned(settings: &RunSettings, ledger: Arc<dyn Ledger>, chosen: &[Chosen], clock: Arc<dyn Clock>, operator: &Client) -> Result<Planned, Failure> {
     let remembered = ledger.setting(HELPER_SETTING).await?;
     let ledger: Arc<dyn Ledger> = Arc::new(OverlayLedger::new(ledger));
     let lists = async {
@@ -166,8 +160,12 @@ async fn planned(
         }
         Ok(lists)
     };
-    // The specs are read while the engine says what it is.
-    let (runtime, lists) = futures::try_join!(super::runtime(settings, remembered.as_deref(), known), lists)?;
+    // The specs are read while the engine says what it is, or an operator that runs, which knows what would be asked once more for each object.
+    let runtime = async {
+        let known = tokio::time::timeout(ANSWER, operator.engine()).await;
+        super::runtime(settings, remembered.as_deref(), &known.ok().and_then(Result::ok).unwrap_or_default()).await
+    };
+    let (runtime, lists) = futures::try_join!(runtime, lists)?;
     let mut listings: BTreeMap<String, Listing> = BTreeMap::new();
     let mut sources: Vec<Arc<dyn SpecSource>> = Vec::new();
     let mut wanted: Vec<ObjectRef> = Vec::new();

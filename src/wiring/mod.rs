@@ -42,7 +42,7 @@ impl Adapters for Program {
 
     fn engine<'a>(&'a self, settings: &'a RunSettings) -> BoxFuture<'a, Result<Arc<dyn Engine>, Failure>> {
         Box::pin(async move {
-            let engine: Arc<dyn Engine> = Arc::new(runtime(settings, None, None).await?);
+            let engine: Arc<dyn Engine> = Arc::new(runtime(settings, None, &[]).await?);
             Ok(engine)
         })
     }
@@ -85,10 +85,10 @@ pub fn helper_image(settings: &RunSettings, remembered: Option<&str>) -> HelperI
 }
 
 /// The engine of an installation, with what an operator remembered of the helper image, and what a running one knows of the engine.
-pub async fn runtime(settings: &RunSettings, remembered: Option<&str>, known: Option<serde_json::Value>) -> Result<DockerRuntime, Failure> {
+pub async fn runtime(settings: &RunSettings, remembered: Option<&str>, known: &[u8]) -> Result<DockerRuntime, Failure> {
     let (host, image) = (settings.docker_host.as_deref(), helper_image(settings, remembered));
-    let known = known.map(|known| DockerRuntime::of(known, host, &settings.installation, image.clone())).transpose();
-    if let Some(runtime) = known.map_err(|error| Failure::unreachable(&error))?.flatten() {
+    let known = DockerRuntime::of(known, host, &settings.installation, image.clone());
+    if let Some(runtime) = known.map_err(|error| Failure::unreachable(&error))? {
         return Ok(runtime);
     }
     let client = connect::connect(host).await.map_err(|error| Failure::unreachable(&error))?;

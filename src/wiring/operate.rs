@@ -38,7 +38,7 @@ const MOST_AT_ONCE: usize = 8;
 const PACE: u32 = 30;
 
 /// How often the state directory is looked for.
-const WATCH: Duration = Duration::from_secs(1);
+const WATCH: Duration = Duration::from_secs(5);
 
 /// How often an engine that is away is tried.
 const AGAIN: Duration = Duration::from_secs(1);

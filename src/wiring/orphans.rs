@@ -22,7 +22,7 @@ struct Found {
 /// Lists them; with `remove`, removes the containers and networks that this state directory knows nothing of. Volumes are data: they stay.
 pub async fn list(ledger: Arc<dyn Ledger>, settings: &RunSettings, remove: bool) -> Result<Vec<Orphan>, Failure> {
     let declared = if remove { declared(settings).await? } else { BTreeSet::new() };
-    let runtime = super::runtime(settings, ledger.setting(HELPER_SETTING).await?.as_deref(), None).await?;
+    let runtime = super::runtime(settings, ledger.setting(HELPER_SETTING).await?.as_deref(), &[]).await?;
     let records: BTreeMap<ObjectRef, Record> = ledger.records().await?.into_iter().map(|record| (record.object.clone(), record)).collect();
     let world = runtime.observe().await?;
     let mut orphans = Vec::new();

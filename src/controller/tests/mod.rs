@@ -273,6 +273,21 @@ async fn too_many_deletions_are_held_until_they_are_confirmed() {
     rig.end().await;
 }
 
+/// A crash before the turns of what is held would leave a part of it, which is believed.
+#[tokio::test(start_paused = true)]
+async fn what_is_held_is_kept_at_once_whatever_its_turn_waits_for() {
+    let (rig, keys) = all_ready(5).await;
+    *rig.engine.hangs.lock().unwrap() = Some("w0");
+    rig.engine.meddle(&keys[0], |container| container.state = State::Exited { code: 137 });
+    rig.pass(2).await;
+    rig.source.lose(&keys[..4]);
+    rig.until("the hold", |rig| rig.condition(&keys[3], ConditionType::PruneBlocked).is_some()).await;
+    let kept = rig.ledger.statuses().await.unwrap();
+    let held = |key: &ObjectRef| kept[key].0["conditions"].as_array().unwrap().iter().any(|condition| condition["type"] == "PruneBlocked");
+    assert_eq!(keys.iter().map(held).collect::<Vec<_>>(), [true, true, true, true, false]);
+    drop(rig);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_deletion_takes_its_things_and_a_return_brings_them_back() {
     let (rig, keys) = all_ready(2).await;

@@ -2,7 +2,7 @@
 //!
 //! Nothing here is the truth; it spares inspects and gives events an object. An entry holds as long as no event and no operation touched its
 //! container, the list says what it said, and the event stream is alive. An event may be lost all the same: in each tenth full pass what was read
-//! longest ago is read again, a bounded number.
+//! longest ago is read again, all of few and a part of many.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,16 +17,17 @@ use crate::resource::ObjectRef;
 
 /// Each so many full passes what was read longest ago is read again; in the others nothing is.
 const PASSES: u64 = 10;
-/// How many entries are read again at once: all of few, and this share of many.
+/// How many entries are read again at once: all of few, and this share of many, up to very many.
 const FEW: usize = 64;
 const SHARE: usize = 10;
+const MOST: usize = 1000;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Memory {
     /// What the engine said of itself at the last connection.
     pub info: Arc<SystemInfo>,
-    /// Whether the event stream is connected. Without it nothing is remembered.
+    /// Whether the event stream, of this process or of the one that told, is connected. Without it nothing is remembered.
     pub live: bool,
     /// When the engine last answered a list.
     pub answered: Option<Instant>,
@@ -58,13 +59,8 @@ pub struct Seen {
     networks: BTreeSet<String>,
 }
 
-/// What one process tells another of an engine.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Known {
-    /// What the engine said of itself at the last connection.
-    pub info: SystemInfo,
-    details: Vec<(ContainerId, Seen, Details)>,
-}
+/// The details of a container, with what a list said when they were read.
+pub type Read = (ContainerId, Seen, Arc<Details>);
 
 impl Seen {
     /// Of a container of a list.
@@ -128,17 +124,16 @@ impl Memory {
         self.details.insert(container.id.clone(), Entry { version, pass: self.passes, seen: Seen::of(container), details });
     }
 
-    /// What holds, for the adapter of another process that would ask for it again.
-    pub fn known(&self) -> Option<Known> {
+    /// What the engine said of itself and what was read of its containers, as far as it holds; `None`: nothing does.
+    pub fn holding(&self) -> Option<(Arc<SystemInfo>, Vec<Read>)> {
         let holding = self.details.iter().filter(|(id, entry)| entry.version == self.version(id));
-        let details = holding.map(|(id, entry)| (id.clone(), entry.seen.clone(), entry.details.as_ref().clone())).collect();
-        self.live.then(|| Known { info: self.info.as_ref().clone(), details })
+        self.live.then(|| (self.info.clone(), holding.map(|(id, entry)| (id.clone(), entry.seen.clone(), entry.details.clone())).collect()))
     }
 
     /// Of an engine of which another process knows this by now.
-    pub fn of(known: Known) -> Self {
-        let entry = |(id, seen, details)| (id, Entry { version: 0, pass: 0, seen, details: Arc::new(details) });
-        Self { info: Arc::new(known.info), live: true, details: known.details.into_iter().map(entry).collect(), ..Self::default() }
+    pub fn of(info: Arc<SystemInfo>, read: Vec<Read>) -> Self {
+        let entry = |(id, seen, details)| (id, Entry { version: 0, pass: 0, seen, details });
+        Self { info, live: true, details: read.into_iter().map(entry).collect(), ..Self::default() }
     }
 
     /// Another full pass begins: now and then the oldest entries are forgotten.
@@ -148,7 +143,7 @@ impl Memory {
             return;
         }
         let mut old: Vec<(u64, &ContainerId)> = self.details.iter().map(|(id, entry)| (entry.pass, id)).collect();
-        let most = FEW.max(old.len() / SHARE);
+        let most = (old.len() / SHARE).clamp(FEW, MOST);
         if old.len() > most {
             old.select_nth_unstable(most);
             old.truncate(most);
@@ -282,8 +277,8 @@ mod tests {
 
     #[test]
     fn of_many_those_are_read_again_that_were_read_longest_ago() {
-        let numbered = |number: usize| Container { id: ContainerId(format!("{number:04}")), ..listed(ContainerSummaryStateEnum::RUNNING) };
-        for (objects, read) in [(FEW + 2, FEW), (FEW * SHARE * 2, FEW * 2)] {
+        let numbered = |number: usize| Container { id: ContainerId(format!("{number:06}")), ..listed(ContainerSummaryStateEnum::RUNNING) };
+        for (objects, read) in [(FEW + 2, FEW), (FEW * SHARE * 2, FEW * 2), (MOST * SHARE + 100, MOST)] {
             let mut memory = Memory { live: true, ..Memory::default() };
             (0..objects).for_each(|number| memory.learn(&numbered(number), 0, inspected(7)));
             (0..PASSES).for_each(|_| memory.begin_pass());
@@ -297,11 +292,11 @@ mod tests {
         let numbered = |number: usize| Container { id: ContainerId(format!("{number:04}")), ..listed(ContainerSummaryStateEnum::RUNNING) };
         let mut memory = Memory::new(Arc::new(SystemInfo { id: Some("engine".to_owned()), ..Default::default() }));
         (0..3).for_each(|number| memory.learn(&numbered(number), 0, inspected(7)));
-        assert!(memory.known().is_none(), "without the stream nothing holds");
+        assert!(memory.holding().is_none(), "without the stream nothing holds");
         memory.live = true;
         memory.touch(&numbered(1).id);
-        let told = serde_json::to_value(memory.known()).unwrap();
-        let other = Memory::of(serde_json::from_value(told).unwrap());
+        let (info, read) = memory.holding().unwrap();
+        let other = Memory::of(info, read);
         assert_eq!(other.info.id.as_deref(), Some("engine"));
         let known: Vec<usize> = (0..3).filter(|number| other.details(&numbered(*number)).is_some()).collect();
         assert_eq!(known, [0, 2]);

@@ -11,6 +11,7 @@ pub mod error;
 pub mod execute;
 pub mod facts;
 pub mod helper_image;
+mod known;
 pub mod lock;
 pub mod memory;
 pub mod observe;
@@ -25,7 +26,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, StreamExt};
-use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -85,23 +85,6 @@ impl DockerRuntime {
         }
     }
 
-    /// The engine at `host`, or where [`connect::connect`] finds one, as the runtime of another process says that it knows it: it is not asked again.
-    /// `None`: that process knows another one, or nothing that holds, or says it otherwise than this version.
-    ///
-    /// # Errors
-    /// As for [`connect::connect`], but for an engine that does not answer: the first look finds that out.
-    pub fn of(known: serde_json::Value, host: Option<&str>, installation: &str, helper: HelperImage) -> Result<Option<Self>, Error> {
-        let Ok(Known { host: known_host, api, memory }) = serde_json::from_value(known) else { return Ok(None) };
-        let address = connect::Address::of(host);
-        if address.host != known_host {
-            return Ok(None);
-        }
-        let client = address.client(address.open()?, api, memory.info.clone());
-        let runtime = Self::new(client, installation, helper);
-        *runtime.memory() = Memory::of(memory);
-        Ok(Some(runtime))
-    }
-
     /// The connection.
     pub fn client(&self) -> &Client {
         &self.client
@@ -110,16 +93,6 @@ impl DockerRuntime {
     fn memory(&self) -> MutexGuard<'_, Memory> {
         lock(&self.memory)
     }
-}
-
-/// What one process tells another of its engine.
-#[derive(Serialize, Deserialize)]
-struct Known {
-    /// Where it is.
-    host: String,
-    /// The newest API version that it speaks.
-    api: (u16, u16),
-    memory: memory::Known,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -154,9 +127,8 @@ impl ContainerRuntime for DockerRuntime {
         self.tasks.states()
     }
 
-    fn known(&self) -> serde_json::Value {
-        let known = self.memory().known().map(|memory| Known { host: self.client.host.clone(), api: self.client.api, memory });
-        serde_json::to_value(known).unwrap_or_default()
+    fn known(&self) -> Option<Vec<u8>> {
+        self.tell()
     }
 
     fn capabilities(&self) -> BoxFuture<'_, Result<Capabilities, Error>> {
