@@ -80,7 +80,7 @@ impl Scene {
                 let until = now + SignedDuration::from_hours(168);
                 self.intent = Intent::Absent(Tombstone { uid: uid(), at: now, until, consent, purge: words.contains(&"purge"), farewell });
             }
-            "hold" => self.intent = Intent::Hold(Condition::abnormal(ConditionType::PruneBlocked, "held")),
+            "hold" => self.intent = Intent::Hold(Condition::abnormal(ConditionType::Suspended, "held")),
             "settle" => drop(self.rest()),
             "apply" => {
                 let plan = self.plan();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dockmaster::desired::naming;
 
-use super::fault::Fault;
+use super::fault::{Delivery, Fault};
 use super::lab::Outcome;
 use super::scenario::{Scenario, Step};
 use super::view::INSTALLATION;
@@ -16,7 +16,7 @@ const BOUND: Duration = Duration::from_secs(240);
 /// What of it may wait for workspaces to be idle.
 const ESTRANGED: Duration = Duration::from_secs(900);
 
-/// The same where an event was lost: what only an inspect says is read again in each tenth pass.
+/// The same where an event was lost, as is one that comes after the next and has none: what only an inspect says is read again in each tenth pass.
 const UNHEARD: Duration = Duration::from_secs(600);
 
 /// What is wrong with an undisturbed run.
@@ -97,7 +97,7 @@ pub fn disturbed(scenario: &Scenario, reference: &Outcome, outcome: &Outcome, fa
     if outcome.calls > 3 * reference.calls + 400 {
         wrong.push(format!("I20: {} calls where the undisturbed run has {}", outcome.calls, reference.calls));
     }
-    let unheard = faults.iter().any(|fault| matches!(fault, Fault::Event { .. }));
+    let unheard = faults.iter().any(|fault| matches!(fault, Fault::Event { how: Delivery::Lost | Delivery::Late, .. }));
     let bound = BOUND + if estranged { ESTRANGED } else { Duration::ZERO } + if unheard { UNHEARD } else { Duration::ZERO };
     if outcome.converged > reference.converged + bound && !restless {
         wrong.push(format!("L2: the last change came {} s after the last fault or deed", outcome.converged.as_secs()));

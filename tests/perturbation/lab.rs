@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::bugs::Bug;
 use super::engine::{Engine, Mode};
-use super::fault::Fault;
+use super::fault::{Delivery, Fault};
 use super::folder::{Folder, SOURCE, stripped};
 use super::life::{LabHost, Life, Site};
 use super::scenario::{Scenario, Step, Verb};
@@ -363,7 +363,7 @@ impl Lab {
     async fn settle(&mut self) -> Option<String> {
         // A lost event shows when its container is read again, in each tenth pass; after a loss of the state a change counts as inherited, which waits for idleness.
         let minutes = |fault: &Fault| match fault {
-            Fault::Event { .. } => 11,
+            Fault::Event { how: Delivery::Lost | Delivery::Late, .. } => 11,
             Fault::LoseState { .. } => 12,
             _ => 0,
         };

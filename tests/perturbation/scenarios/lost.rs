@@ -35,11 +35,23 @@ pub fn all() -> Vec<Scenario> {
             "container dm-ws-alice.b running",
             "container dm-ws-alice.c running",
         ]),
+        // Its end would be the end of its data.
+        Scenario::new(
+            "held-preview",
+            vec![
+                write(SHOP, workspace("shop", DATA)),
+                write("alice/demo.yaml", preview("demo", "workspace: shop, ttl: 20m")),
+                remove(&[SHOP, "alice/demo.yaml"]),
+                pass(1300),
+            ],
+        )
+        .must(&["container dm-ws-alice.shop running", "container dm-pv-alice.demo running", "volume dm-pvol-alice.demo.data "])
+        .ends_with_the_engine(),
         Scenario::new(
             "held-and-killed",
             [three(0), vec![remove(&["alice/a.yaml", "alice/b.yaml", "alice/c.yaml"]), human(Human::Kill("dm-ws-alice.a"))]].concat(),
         )
-        .must(&["container dm-ws-alice.a running"]),
+        .must(&["container dm-ws-alice.a running", "container dm-ws-alice.b running", "container dm-ws-alice.c running"]),
         Scenario::new("delete-three-of-four", [three(1), vec![remove(&["alice/a.yaml", "alice/b.yaml", "alice/c.yaml"])]].concat())
             .must(&["container dm-ws-alice.d running", "volume dm-vol-alice.a.data seeded"])
             .must_not(&["container dm-ws-alice.a", "container dm-ws-alice.b", "container dm-ws-alice.c"]),
