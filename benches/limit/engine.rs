@@ -287,7 +287,10 @@ impl Arena {
     async fn resident(&self, figures: &mut Vec<Figure>) {
         let operator = self.home.start(&["--resync", "1h"]);
         self.declare("rest", self.objects).await;
-        operator.until_idle(REST);
+        operator.stop();
+        // A start makes up for the statuses that were still to be written.
+        let operator = self.home.start(&["--resync", "1h"]);
+        operator.until_idle(STILL / 4);
         let before = operator.cpu();
         tokio::time::sleep(STILL).await;
         let still = (operator.cpu() - before).as_secs_f64() / STILL.as_secs_f64();
