@@ -123,6 +123,27 @@ fn what_others_pulled_is_taken_by_a_restart_neither_before_its_own_pull_nor_wher
 }
 
 #[test]
+fn for_a_restart_counts_what_was_pulled_since_it_was_asked_for() {
+    let before = |m: &Model| m.now - SignedDuration::from_secs(50);
+    let done = |at| TaskState::Done { at, result: TaskResult::Done };
+    let failed = |at| TaskState::Failed { at, attempts: 1, error: "no such host".to_owned() };
+    for (ended, state, expected) in [
+        (false, done(before(&asked("Always").0)), &["pull"] as &[_]),
+        (false, done(asked("Always").0.now), &["stop", "start"]),
+        (true, failed(before(&asked("Always").0)), &["pull"]),
+        (true, failed(asked("Always").0.now), &["start"]),
+    ] {
+        let (mut m, want) = asked("Always");
+        if ended {
+            m.meddle(MAIN, |container| container.state = State::Exited { code: 137 });
+        }
+        m.world.tasks.insert(TaskKey::Pull("web:1".to_owned()), state.clone());
+        let plan = m.plan(&want);
+        assert_eq!(names(&plan), expected, "{state:?}: {}", text(&m, &plan));
+    }
+}
+
+#[test]
 fn a_restart_that_takes_another_image_names_both_as_docker_shows_them() {
     for (old, new, change) in [
         ("sha256:fedcba98765432100", "sha256:0123456789abcdef0", "image: fedcba987654 -> 0123456789ab"),
