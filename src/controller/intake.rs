@@ -369,8 +369,10 @@ impl Controller {
                 entry.clone()
             });
             // Kept at once: whoever comes after a crash is not to judge a part of them as if it were all.
-            if let Some((entry, mut status)) = held.and_then(|entry| Some((entry.clone(), Status::clone(entry.status.as_ref()?)))) {
-                let now = self.now();
+            if let Some(entry) = held
+                && let Some(before) = &entry.status
+            {
+                let (mut status, now) = (Status::clone(before), self.now());
                 self.add_source_condition(&mut status, &entry, now);
                 self.publish(key, &entry, status, now).await;
             }

@@ -38,7 +38,7 @@ impl Controller {
     pub(super) async fn intent(&self, key: &ObjectRef, entry: &Entry, facts: &mut Facts) -> Result<Arc<Intent>, LedgerError> {
         let epoch = self.store().epoch;
         let of = |facts: &Facts| (facts.pinned.is_some(), facts.expired.is_some());
-        let other = entry.tombstone.is_some() || (entry.hold.is_some() && key.kind == Kind::Preview) || self.store().engine_changed.is_some();
+        let other = entry.tombstone.is_some() || entry.stands_still(key).is_some() || self.store().engine_changed.is_some();
         if let Some(lowered) = entry.lowered.as_ref().filter(|lowered| !other && lowered.epoch == epoch && lowered.facts == of(facts)) {
             return Ok(lowered.intent.clone());
         }
@@ -78,8 +78,7 @@ impl Controller {
         if let Some(message) = self.store().engine_changed.clone() {
             return Ok(Intent::Hold(Condition::abnormal(ConditionType::EngineChanged, message)));
         }
-        // The end of a preview is the end of its data, which a hold is to keep.
-        if let (Some(hold), Kind::Preview) = (&entry.hold, key.kind) {
+        if let Some(hold) = entry.stands_still(key) {
             return Ok(Intent::Hold(hold.clone()));
         }
         let definitions = self.definitions(key.ns());

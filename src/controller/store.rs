@@ -133,6 +133,13 @@ pub enum Missing {
     Decided,
 }
 
+impl Entry {
+    /// The hold for which nothing at all is done to an object: that of a preview, whose end would be the end of its data.
+    pub fn stands_still(&self, key: &ObjectRef) -> Option<&Condition> {
+        self.hold.as_ref().filter(|_| key.kind == Kind::Preview)
+    }
+}
+
 impl Store {
     /// Whether another plan of an object would be the last one again.
     pub fn is_at_rest(&self, key: &ObjectRef, revision: u64, now: Timestamp) -> bool {

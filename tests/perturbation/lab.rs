@@ -361,7 +361,8 @@ impl Lab {
 
     /// The faults are over: the end must be reached.
     async fn settle(&mut self) -> Option<String> {
-        // A lost event shows when its container is read again, in each tenth pass; after a loss of the state a change counts as inherited, which waits for idleness.
+        // A lost event shows when its container is read again, in each tenth pass; after a loss of the state a change counts as inherited, which
+        // waits for idleness.
         let minutes = |fault: &Fault| match fault {
             Fault::Event { how: Delivery::Lost | Delivery::Late, .. } => 11,
             Fault::LoseState { .. } => 12,
